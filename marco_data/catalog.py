@@ -1,0 +1,116 @@
+"""Which recipe a command means: a family's stage, a file, or a user's own input with a family's settings."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from marco_data.errors import RecipeError
+from marco_data.languages import canonical
+from marco_data.mix import parse_tokens
+from marco_data.recipe import Recipe, load_recipe
+
+INPUT = "input"
+"""The name of the one part and source that `--input` makes."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the command line says of the recipe; None and empty mean: as the recipe has it."""
+
+    stage: int | None = None
+    family: str = "sample"
+    recipe: Path | None = None
+    languages: str | None = None
+    budget: str | None = None
+    inputs: Sequence[str] = ()
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+def families() -> dict[str, Path]:
+    """{family: folder} of the recipes that ship with the project."""
+    root = Path(str(resources.files("recipes")))
+    return {p.name: p for p in sorted(root.iterdir()) if p.is_dir() and any(p.glob("stage*.yaml"))}
+
+
+def recipe_file(choice: Choice) -> Path:
+    if choice.recipe is not None:
+        return choice.recipe
+    known = families()
+    if choice.family not in known:
+        raise RecipeError(
+            f"no recipe family `{choice.family}`", hint=f"families: {', '.join(known)}; or --recipe FILE"
+        )
+    if choice.stage is None:
+        raise RecipeError("which stage? give its number, or a recipe file")
+    path = known[choice.family] / f"stage{choice.stage}.yaml"
+    if not path.exists():
+        stages = sorted(p.stem.removeprefix("stage") for p in known[choice.family].glob("stage*.yaml"))
+        raise RecipeError(
+            f"the family `{choice.family}` has no stage {choice.stage}", hint=f"stages: {', '.join(stages)}"
+        )
+    return path
+
+
+def resolve(choice: Choice) -> Recipe:
+    """The recipe a command means, checked, with the command line's changes in it."""
+    recipe = load_recipe(recipe_file(choice))
+    values: dict[str, Any] = recipe.model_dump(mode="json", exclude_unset=True)
+    if choice.inputs:
+        values = _from_input(values, choice)
+    if choice.languages is not None:
+        values = _only_languages(values, recipe, choice.languages)
+    if choice.budget is not None:
+        values["budget"] = parse_tokens(choice.budget)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise RecipeError(f"`{'.'.join(map(str, problem['loc']))}`: {problem['msg']}") from None
+
+
+def _from_input(values: dict[str, Any], choice: Choice) -> dict[str, Any]:
+    """One source and part `input`, everything once; steps, languages and tokenizer as the recipe has them."""
+    kept = ("family", "stage", "tokenizer", "languages", "steps", "seed", "pipeline", "accept")
+    paths = [path if "://" in path else str(Path(path).expanduser().absolute()) for path in choice.inputs]
+    return {
+        **{key: values[key] for key in kept if key in values},
+        "after": "nothing",
+        "sources": {INPUT: {"paths": paths, "fields": dict(choice.fields)}},
+        "mixture": {INPUT: {"weight": 1.0}},
+    }
+
+
+def _only_languages(values: dict[str, Any], recipe: Recipe, text: str) -> dict[str, Any]:
+    codes = [canonical(code.strip()).code for code in text.split(",") if code.strip()]
+    if not codes:
+        raise RecipeError("--languages names no language")
+    missing = [code for code in codes if code not in recipe.languages]
+    if missing:
+        raise RecipeError(
+            f"--languages: {', '.join(missing)} not in this recipe",
+            hint=f"its languages: {', '.join(recipe.languages)}",
+        )
+    mixture = json.loads(json.dumps(values["mixture"]))
+    for name in list(mixture):
+        shares = mixture[name].get("languages")
+        if shares:
+            mixture[name]["languages"] = {code: share for code, share in shares.items() if code in codes}
+            if not mixture[name]["languages"]:
+                del mixture[name]
+    return {**values, "languages": codes, "mixture": mixture}
+
+
+def parse_fields(items: Sequence[str]) -> dict[str, str]:
+    """`text=content` from the command line as {field: column}."""
+    out = {}
+    for item in items:
+        name, equals, column = item.partition("=")
+        if not equals or not name or not column:
+            raise RecipeError(f"--field `{item}`: write it as text=COLUMN")
+        out[name] = column
+    return out

@@ -1,0 +1,521 @@
+"""The commands. Data goes to stdout, progress and complaints to stderr; exit 0 done, 1 some shards failed or the
+books do not balance, 2 the recipe or the command is wrong.
+"""
+
+import json
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from marco_data import __version__
+from marco_data.catalog import INPUT, Choice, parse_fields, resolve
+from marco_data.dataset import Dataset
+from marco_data.errors import MarcoError, RecipeError
+from marco_data.execute import Executor, LocalExecutor, Run
+from marco_data.execute import run as run_plan
+from marco_data.languages import LANGUAGES
+from marco_data.plan import NodePlan, SourcePlan, plan_nodes, plan_object, plan_sources
+from marco_data.progress import show_progress
+from marco_data.recipe import Recipe, load_recipe
+from marco_data.report import language_table, stats_object
+from marco_data.sources import check_fields
+from marco_data.stage import Stage, find_stage, finish, load_stage
+from marco_data.storage import Storage
+from marco_data.why import Answer, Lookup
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+err = Console(stderr=True)
+out = Console()
+
+Family = Annotated[str, typer.Option(help="Recipe family.")]
+RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="A recipe file instead of a family's.")]
+Root = Annotated[str, typer.Option(help="Where results lie: a folder or any fsspec URL.")]
+Languages = Annotated[str | None, typer.Option(help="Only these languages of the recipe: ben_Beng,sw or short codes.")]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option("--input", help="Build from this file, folder or glob instead (repeatable)."),
+]
+Fields = Annotated[
+    list[str] | None, typer.Option("--field", help="Where --input has what: text=COLUMN, id=..., url=...")
+]
+Budget = Annotated[str | None, typer.Option(help="Tokens of this stage: 500B, 10M.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Hash input files whole, not just their ends.")]
+AnyStage = Annotated[int | None, typer.Option("--stage", min=1, max=9, help="Default: the stage built last.")]
+StageNumber = Annotated[int, typer.Argument(min=1, max=9, help="Curriculum stage.")]
+
+
+def main() -> None:
+    """Run a command; a mistake of the user's ends in one message, never in a traceback."""
+    try:
+        app(standalone_mode=False)
+    except typer.Exit as done:
+        sys.exit(done.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except MarcoError as error:
+        _complain(error)
+        sys.exit(2 if isinstance(error, RecipeError) else 1)
+    except KeyboardInterrupt:
+        err.print("interrupted; the same command goes on where this one stopped", markup=False)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except OSError as error:
+        err.print(
+            f"error: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""),
+            markup=False,
+        )
+        sys.exit(1)
+    except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # click's own usage errors
+            err.print(f"error: {error.format_message()}", markup=False)
+            sys.exit(2)
+        err.print(traceback.format_exc(), markup=False)
+        err.print("this is a bug of marco-data, not yours: please report the lines above", markup=False)
+        sys.exit(1)
+
+
+def _complain(error: MarcoError) -> None:
+    err.print(f"error: {error.message}", markup=False, highlight=False, soft_wrap=True)
+    if error.hint:
+        err.print(f"\nhint: {error.hint}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.callback(invoke_without_command=True)
+def about(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Curate multilingual pretraining data: real documents in, tokenized shards of a curriculum stage out."""
+    if version:
+        print(__version__)
+        raise typer.Exit(0)
+
+
+@app.command("build-stage")
+def build_stage(
+    stage: StageNumber,
+    family: Family = "sample",
+    recipe: RecipeOption = None,
+    root: Root = "./marco-out",
+    executor: Annotated[str, typer.Option(help="`ray` (a private one, or that at --address) or `local`.")] = "ray",
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster, e.g. ray://head:10001.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes at once; default: ray all cores, local 1.")
+    ] = None,
+    languages: Languages = None,
+    input: Inputs = None,
+    field: Fields = None,
+    budget: Budget = None,
+    sample: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Run this share of the shards through everything.")
+    ] = 1.0,
+    only: Annotated[str | None, typer.Option(help="Repeat exactly this shard, and say all of it.")] = None,
+    verify: Verify = False,
+    json_output: Json = False,
+) -> None:
+    """Build a stage: read, clean, deduplicate, mix, tokenize.
+
+    Example:  marco-data build-stage 3 --input my.jsonl --field text=content
+    """
+    choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []))
+    resolved = resolve(choice)
+    dataset = _plan(resolved, sample, verify)
+    storage = Storage(root)
+    storage.check_writable()
+    _check_inputs(dataset)
+    runner = _executor(executor, address, workers)
+    with show_progress(err) as progress:
+        run = run_plan(dataset, storage, runner, progress, waive=resolved.waive, only=only)
+    if only is not None:
+        raise typer.Exit(_tell_only(run, only))
+    built = finish(resolved, dataset, run, storage)
+    code = _tell_failures(built, resolved, root, _which(choice))
+    if json_output:
+        print(json.dumps(stats_object(built, storage), ensure_ascii=False))
+    else:
+        _tell_built(built, storage, choice)
+    raise typer.Exit(code)
+
+
+def _plan(recipe: Recipe, sample: float = 1.0, verify: bool = False) -> Dataset:
+    dataset = recipe.pipeline_function()(recipe, sample=sample, verify=verify)
+    if not isinstance(dataset, Dataset):
+        raise RecipeError(f"the pipeline `{recipe.pipeline}` returned no plan")
+    return dataset
+
+
+def _check_inputs(dataset: Dataset) -> None:
+    """Wrong paths and wrong column names are told before anything runs."""
+    measure = dataset.node("measure")
+    for name, source in measure.sources.items():
+        files = measure.files(name)
+        seen: set[str] = set()
+        for file in files:
+            if file.format not in seen:
+                seen.add(file.format)
+                check_fields(file, source)
+
+
+def _executor(name: str, address: str | None, workers: int | None) -> Executor:
+    if name == "local":
+        if address is not None:
+            raise RecipeError("--address is for the ray executor", hint="leave it out, or use --executor ray")
+        return LocalExecutor(workers or 1)
+    if name != "ray":
+        raise RecipeError(f"no executor `{name}`", hint="--executor ray or --executor local")
+    from marco_data.ray_executor import RayExecutor
+
+    return RayExecutor(address, workers)
+
+
+def _which(choice: Choice) -> str:
+    """The options that name this recipe again, for the commands that are printed."""
+    words = [f"--recipe {choice.recipe}" if choice.recipe else f"--family {choice.family}"]
+    words += [f"--input {path}" for path in choice.inputs]
+    words += [f"--field {name}={column}" for name, column in choice.fields.items()]
+    words += [f"--languages {choice.languages}"] if choice.languages else []
+    words += [f"--budget {choice.budget}"] if choice.budget else []
+    return " ".join(words)
+
+
+def _tell_only(run: Run, only: str) -> int:
+    keys = {r.key for records in run.records.values() for r in records}
+    for failure in run.failures:
+        err.print(f"failed: {failure.shard}: {failure.error}\n{failure.trace}", markup=False, highlight=False)
+    if run.failures:
+        return 1
+    if only not in keys:
+        raise RecipeError(f"no shard `{only}` in this plan")
+    err.print(f"`{only}` is done", markup=False)
+    return 0
+
+
+def _tell_failures(stage: Stage, recipe: Recipe, root: str, which: str) -> int:
+    """Say what went wrong, loudest last; the exit code."""
+    for failure in stage.failures:
+        _say(f"failed: {failure.shard}: {failure.error}")
+        again = f"marco-data build-stage {stage.stage} {which} --root {root} --only {failure.shard}"
+        _say(f"  again: {again} --executor local")
+    if not stage.complete:
+        _say(f"{len(stage.failures)} shards failed; the steps that need all of them did not start")
+        return 1
+    books = stage.books
+    failed = sum(books.failed.values())
+    code = 0
+    if failed:
+        reasons = ", ".join(f"{reason} {n}" for reason, n in books.failed.items())
+        code |= _tell_share(failed, books.read, f"rows could not be judged ({reasons})", "failed_rows", recipe)
+        _say(f"  they are listed by: marco-data failures {stage.stage} {which} --root {root}")
+    for source, files in stage.files.items():
+        if files["broken"]:
+            code |= _tell_share(
+                files["broken"], files["files"], f"files of `{source}` are broken", "failed_files", recipe
+            )
+    if not stage.balanced:
+        _say("error: the books do not balance: some documents are unaccounted for")
+        code = 1
+    return code
+
+
+def _tell_share(some: int, all: int, what: str, limit: str, recipe: Recipe) -> int:
+    allowed = getattr(recipe.limits, limit)
+    over = some > allowed * all
+    _say(f"{'error' if over else 'warning'}: {some:,} of {all:,} {what}; limits.{limit} allows {allowed:.4%}")
+    return int(over)
+
+
+def _say(message: str) -> None:
+    err.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def _tell_built(stage: Stage, storage: Storage, choice: Choice) -> None:
+    width = None if out.is_terminal else 200
+    Console(width=width).print(language_table(stage))
+    if not stage.complete:
+        return
+    prefix = f"--root {storage.root}" + ("" if choice.family == "sample" else f" --family {choice.family}")
+    n = stage.stage
+    print(f"\n{len(stage.shards)} shards; the blend is {storage.uri(stage.folder)}/blend.json")
+    print("\nNext:")
+    print(f"  marco-data stats {n} {prefix}            # the books, by reason and part; --json for scripts")
+    print(f"  marco-data why ID-OR-URL {prefix}      # where a document went, and why")
+    print(f"  marco-data failures {n} {prefix}         # rows that could not be read")
+    if INPUT not in stage.recipe["mixture"]:
+        print(f"  marco-data build-stage {n} --input my.jsonl --field text=content")
+
+
+@app.command()
+def plan(
+    target: Annotated[str, typer.Argument(help="A stage number, or a recipe file.")],
+    family: Family = "sample",
+    recipe: RecipeOption = None,
+    root: Root = "./marco-out",
+    languages: Languages = None,
+    input: Inputs = None,
+    field: Fields = None,
+    budget: Budget = None,
+    sample: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
+    verify: Verify = False,
+    json_output: Json = False,
+) -> None:
+    """Show what a build would do, and because of which key. Starts nothing.
+
+    Example:  marco-data plan 3 --family marco-mini
+    """
+    choice = _target(target, Choice(None, family, recipe, languages, budget, input or (), parse_fields(field or [])))
+    resolved = resolve(choice)
+    dataset = _plan(resolved, sample, verify)
+    sources = plan_sources(dataset, resolved.part_of)
+    reachable = all(s.problem is None for s in sources)
+    before = find_stage(Storage(root), resolved.family, resolved.stage)
+    nodes = plan_nodes(dataset, Storage(root), before, reachable)
+    title = f"{resolved.family} stage {resolved.stage}"
+    if json_output:
+        print(json.dumps(plan_object(sources, nodes, title, None), ensure_ascii=False))
+        return
+    _print_plan(title, resolved, sources, nodes)
+
+
+def _target(target: str, choice: Choice) -> Choice:
+    if target.isdigit():
+        return Choice(int(target), *list(vars(choice).values())[1:])
+    return Choice(None, choice.family, Path(target), *list(vars(choice).values())[3:])
+
+
+def _print_plan(title: str, recipe: Recipe, sources: list[SourcePlan], nodes: list[NodePlan]) -> None:
+    budget = f"{recipe.budget:,} tokens" if recipe.budget else "no budget: everything once"
+    print(f"{title}: {len(recipe.languages)} languages, {budget}")
+    for s in sources:
+        what = f"{s.files} files, {s.bytes:,} bytes" if s.problem is None else f"not reachable from here: {s.problem}"
+        print(f"  source {s.source} -> {s.part}: {what}")
+    for i, n in enumerate(nodes):
+        branch = "└─" if i == len(nodes) - 1 else "├─"
+        count = (
+            ""
+            if n.tasks is None
+            else f" ({n.pending} of {n.tasks} tasks)"
+            if n.pending
+            else f" ({n.tasks} tasks are there)"
+        )
+        print(f"{branch} {n.node:<11} {n.status:<10} {n.folder}{count}")
+        for reason in n.because:
+            print(f"{'  ' if i == len(nodes) - 1 else '│ '}              {reason}")
+
+
+def _built(choice: Choice, root: str) -> tuple[Stage, Storage]:
+    """The build a command asks about: the newest of a stage, or that of the recipe the options describe."""
+    storage = Storage(root)
+    described = choice.recipe or choice.inputs or choice.languages or choice.budget
+    recipe = resolve(choice) if described else None
+    family = recipe.family if recipe else choice.family
+    return load_stage(storage, family, recipe.stage if recipe else choice.stage, recipe), storage
+
+
+@app.command()
+def stats(
+    stage: StageNumber,
+    family: Family = "sample",
+    recipe: RecipeOption = None,
+    root: Root = "./marco-out",
+    languages: Languages = None,
+    input: Inputs = None,
+    field: Fields = None,
+    budget: Budget = None,
+    json_output: Json = False,
+) -> None:
+    """The books of a built stage: documents by outcome and reason, tokens by language and part."""
+    choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []))
+    built, storage = _built(choice, root)
+    report = stats_object(built, storage)
+    if json_output:
+        print(json.dumps(report, ensure_ascii=False))
+    else:
+        _print_books(report, built)
+    raise typer.Exit(0 if built.balanced else 1)
+
+
+def _print_books(report: dict[str, Any], stage: Stage) -> None:
+    width = None if out.is_terminal else 200
+    console = Console(width=width)
+    console.print(language_table(stage))
+    table = Table(title="\nbooks", title_justify="left")
+    table.add_column("documents")
+    table.add_column("", justify="right")
+    documents = report["documents"]
+    for key in ("read", "generated", "kept", "replaced"):
+        table.add_row(key, f"{documents[key]:,}")
+    for outcome in ("dropped", "failed"):
+        for reason, n in documents[outcome].items():
+            table.add_row(f"{outcome}: {reason}", f"{n:,}")
+    table.add_row("balanced", str(report["balanced"]).lower())
+    console.print(table)
+    parts = Table(title="\nparts", title_justify="left")
+    for name in ("part", "documents", "tokens", "languages"):
+        parts.add_column(name, justify="left" if name == "part" else "right")
+    for name, part in report["parts"].items():
+        parts.add_row(name, f"{part['documents']:,}", f"{part['tokens']:,}", f"{len(part['languages'])}")
+    console.print(parts)
+
+
+@app.command()
+def why(
+    terms: Annotated[
+        list[str], typer.Argument(help="Ids, source ids, URLs or PREFIX:TOKEN; `-` reads them from stdin.")
+    ],
+    stage: AnyStage = None,
+    family: Family = "sample",
+    recipe: RecipeOption = None,
+    root: Root = "./marco-out",
+    json_output: Json = False,
+) -> None:
+    """Where documents went, and why; or which document a token of a shard comes from.
+
+    Example:  marco-data why https://example.org/page
+    """
+    lookup = Lookup(*_built(Choice(stage, family, recipe), root))
+    wanted = [line for t in terms for line in (sys.stdin.read().split("\n") if t == "-" else [t]) if line]
+    found: set[str] = set()
+    for term, answer in _answers(lookup, wanted):
+        found.add(term)
+        print(json.dumps(asdict(answer), ensure_ascii=False) if json_output else _told(answer))
+    missing = [term for term in wanted if term not in found]
+    for term in missing:
+        err.print(f"not found in this stage: {term}", markup=False, highlight=False)
+    raise typer.Exit(1 if missing else 0)
+
+
+def _answers(lookup: Lookup, wanted: list[str]) -> Iterator[tuple[str, Answer]]:
+    positions = [term for term in wanted if _is_position(lookup, term)]
+    for term in positions:
+        prefix, _, token = term.rpartition(":")
+        yield term, lookup.answer(lookup.position(prefix, int(token)))
+    rest = [term for term in wanted if term not in positions]
+    if rest:
+        for term, place in lookup.places(rest):
+            yield term, lookup.answer(place)
+
+
+def _is_position(lookup: Lookup, term: str) -> bool:
+    prefix, colon, token = term.rpartition(":")
+    relative = prefix.removeprefix(lookup.storage.root.rstrip("/") + "/")
+    return bool(colon) and token.isdigit() and any(s["prefix"] == relative for s in lookup.stage.shards)
+
+
+def _told(a: Answer) -> str:
+    measured = "" if a.measured is None else f" (measured {a.measured:.4g})"
+    twin = "" if a.duplicate_of is None else f"\n  duplicate of {a.duplicate_of}, similarity {a.similarity:.3f}"
+    score = "" if a.language_score is None else f", {a.language} {a.language_score:.4f}"
+    return (
+        f"{a.source_id or a.url or a.id}: {a.verdict}{f': {a.reason}' if a.reason else ''}{measured}{twin}\n"
+        f"  id {a.id}{score}, tier {a.quality_tier or '-'}, part {a.part or '-'}\n"
+        f"  from {a.file}, position {a.position}, {a.url or 'no url'}, licence {a.licence or 'not stated'}"
+    )
+
+
+@app.command()
+def find(
+    text: Annotated[str, typer.Argument(help="Text to look for.")],
+    stage: AnyStage = None,
+    family: Family = "sample",
+    recipe: RecipeOption = None,
+    root: Root = "./marco-out",
+    most: Annotated[int, typer.Option(min=1, help="Stop after so many.")] = 20,
+    json_output: Json = False,
+) -> None:
+    """Search a stage's kept text.
+
+    Example:  marco-data find river
+    """
+    lookup = Lookup(*_built(Choice(stage, family, recipe), root))
+    count = 0
+    for place, around in lookup.find(text):
+        answer = lookup.answer(place)
+        if answer.verdict != "kept":
+            continue
+        count += 1
+        if json_output:
+            print(json.dumps({**asdict(answer), "around": around}, ensure_ascii=False))
+        else:
+            print(f"{answer.source_id or answer.url or answer.id} {answer.language}: {' '.join(around.split())}")
+        if count == most:
+            break
+    if count == 0:
+        err.print("not found in what this stage keeps", markup=False)
+        raise typer.Exit(1)
+
+
+@app.command()
+def failures(
+    stage: StageNumber,
+    family: Family = "sample",
+    recipe: RecipeOption = None,
+    root: Root = "./marco-out",
+    json_output: Json = False,
+) -> None:
+    """List the files and rows that could not be read, with reason, position and first bytes."""
+    built, storage = _built(Choice(stage, family, recipe), root)
+    for failure in built.failures:
+        print(json.dumps(asdict(failure)) if json_output else f"{failure.shard}: {failure.error}")
+    for row in Lookup(built, storage).failures():
+        if json_output:
+            print(json.dumps(row, ensure_ascii=False))
+        else:
+            print(f"{row['failed']}  {', '.join(row['files'])} at {row['position']}  {row['first_bytes'][:100]}")
+
+
+@app.command()
+def languages(json_output: Json = False) -> None:
+    """List the languages, their codes and scripts."""
+    if json_output:
+        print(json.dumps([asdict(language) for language in LANGUAGES.values()], ensure_ascii=False, default=list))
+        return
+    for language in LANGUAGES.values():
+        print(f"{language.code}  {language.iso639_1}  {language.name}  ({', '.join(language.scripts)})")
+
+
+@app.command()
+def validate(recipe: Annotated[Path, typer.Argument(help="A recipe file.")]) -> None:
+    """Check a recipe: keys, languages, mixture, limits, the order of steps. Reads no data.
+
+    Example:  marco-data validate my-recipe.yaml
+    """
+    resolved = load_recipe(recipe)
+    dataset = _plan(resolved)
+    for node in dataset.nodes:
+        _check_node(node)
+    parts = resolved.mixture
+    print(
+        f"{recipe}: {resolved.family} stage {resolved.stage}, {len(resolved.languages)} languages, {len(parts)} parts"
+    )
+
+
+def _check_node(node: Any) -> None:
+    try:
+        assert node.identity
+    except (OSError, ImportError) as error:
+        err.print(f"not checked from here: `{node.name}`: {error}", markup=False)
+
+
+@app.command("train-tokenizer")
+def train_tokenizer_command(
+    text: Annotated[Path, typer.Option(help="Folder of .txt files.")],
+    out_file: Annotated[Path, typer.Option("--out", help="The tokenizer.json to write.")],
+    vocab_size: Annotated[int, typer.Option(min=300)] = 4096,
+) -> None:
+    """Train a small byte-level BPE tokenizer, the same bytes each time.
+
+    Example:  marco-data train-tokenizer --text recipes/sample/text --out tokenizer.json --vocab-size 4096
+    """
+    from marco_data.tokenizer import train_tokenizer
+
+    files = sorted(text.glob("*.txt"))
+    if not files:
+        raise RecipeError(f"no .txt files in `{text}`")
+    train_tokenizer((file.read_text(encoding="utf-8") for file in files), vocab_size, out_file)
+    print(out_file)

@@ -1,0 +1,116 @@
+"""The lazy plan: a chain of nodes, each a kind of work with its identity. Making one runs nothing.
+
+A node turns the records of the nodes before it into tasks; a task's key is the digest of exactly what it reads,
+and its folder is the node's name and fingerprint. So what is already there is known by name, and a change
+re-runs only what reads something else than before.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+from marco_data.errors import RecipeError
+from marco_data.records import Count, Record
+from marco_data.step import Tools, fingerprint
+from marco_data.storage import DataFile, Storage
+
+
+@dataclass(frozen=True)
+class Task:
+    """One unit of scheduling, retry and resume: `node.work(task, ...)` turns `inputs` into a record.
+
+    `reads` is identity: what the key is the digest of. `inputs` is context: where to find it. `weight` is the
+    bytes to be read, for progress and for packing small tasks together.
+    """
+
+    node: "Node"
+    name: str
+    reads: Mapping[str, Any]
+    inputs: Any
+    weight: int = 0
+
+    @cached_property
+    def key(self) -> str:
+        return f"{safe_name(self.name)}.{fingerprint(self.reads)}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a task's work came to, before it is committed as a record."""
+
+    data: tuple[DataFile, ...] = ()
+    counts: tuple[Count, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the planning of tasks may look at: results so far, and the root."""
+
+    storage: Storage
+    tools: Tools
+    done: Mapping[str, Sequence[Record]]
+
+
+@dataclass(frozen=True)
+class Node(ABC):
+    """One kind of work over all shards. `whole` nodes look at the whole corpus and so wait for all of it."""
+
+    name: ClassVar[str]
+    whole: ClassVar[bool] = False
+    version: ClassVar[int] = 1
+
+    @abstractmethod
+    def config(self, tools: Tools) -> dict[str, Any]:
+        """Everything but the inputs that shapes this node's output, as plain JSON."""
+
+    @abstractmethod
+    def tasks(self, context: Context) -> list[Task]: ...
+
+    @abstractmethod
+    def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome: ...
+
+    @cached_property
+    def folder(self) -> str:
+        return f"{self.name}-{self.fingerprint}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(self.identity)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        return {"node": self.name, "version": self.version, "config": self.config(Tools())}
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The cached folder travels with the node: a worker need not hash models again to know where to write.
+        # What only planning needs (a listing of a million files) stays at home.
+        assert self.folder
+        return {k: ({} if k == "known_files" else v) for k, v in self.__dict__.items()}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A plan: nodes in the order they run."""
+
+    nodes: tuple[Node, ...] = ()
+
+    def then(self, node: Node) -> "Dataset":
+        if any(node.name == other.name for other in self.nodes):
+            raise RecipeError(f"the plan has two `{node.name}` nodes")
+        return Dataset((*self.nodes, node))
+
+    def node(self, name: str) -> Node:
+        return next(n for n in self.nodes if n.name == name)
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint([n.fingerprint for n in self.nodes])
+
+
+def safe_name(name: str) -> str:
+    """A name from outside (a path, a URL) as one harmless path component of at most 80 characters."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[-80:] or "unnamed"

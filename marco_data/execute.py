@@ -1,0 +1,323 @@
+"""Run a plan: node by node, only the tasks whose record is not there yet, on any executor.
+
+The executor is a seam of one method. `LocalExecutor` runs tasks in this process or in a few more; the one for ray
+lives in `ray_executor`. Neither knows of nodes or records: `run_task` does the work and commits it, wherever it is.
+"""
+
+import concurrent.futures
+import concurrent.futures.process
+import json
+import multiprocessing
+import os
+import socket
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+
+from marco_data.dataset import Context, Dataset, Node, Task
+from marco_data.errors import MarcoError, RecipeError, RetryableError
+from marco_data.records import Record, add_counts, commit_record, load_record
+from marco_data.step import Tools, fingerprint
+from marco_data.storage import Storage, canonical_json, write_parquet
+
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Done:
+    """The end of one task: its record, or why there is none."""
+
+    task: Task
+    record: Record | None
+    seconds: float
+    error: str | None = None
+    trace: str | None = None
+
+
+class Executor(Protocol):
+    """Runs tasks, in any order and anywhere; yields each one's end as it comes."""
+
+    def run(self, tasks: Sequence[Task], storage: Storage) -> Iterator[Done]: ...
+
+
+class Progress(Protocol):
+    """Told of what happens; draws it, or keeps silent."""
+
+    def node(self, node: Node, tasks: int, pending: int) -> None: ...
+
+    def done(self, done: Done) -> None: ...
+
+    def say(self, message: str) -> None: ...
+
+
+def run_task(task: Task, storage: Storage) -> Done:
+    """Do one task and commit it, or take the record of whoever did it before.
+
+    A RetryableError is tried again here, with a pause; a ShardError and a step's own crash end in `error`.
+    """
+    started = time.monotonic()
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            record = load_record(storage, task.node.folder, task.key)
+            if record is None:
+                outcome = task.node.work(task, storage, Tools())
+                record = commit_record(
+                    storage,
+                    Record(
+                        task.node.folder,
+                        task.key,
+                        dict(task.reads),
+                        outcome.data,
+                        outcome.counts,
+                        outcome.facts,
+                    ),
+                )
+            return Done(task, record, time.monotonic() - started)
+        except RecipeError:
+            raise
+        except RetryableError as error:
+            if attempt == ATTEMPTS:
+                return Done(task, None, time.monotonic() - started, f"{error.message} ({ATTEMPTS} attempts)")
+            time.sleep(0.2 * 4**attempt)
+        except MarcoError as error:
+            return Done(task, None, time.monotonic() - started, error.message, traceback.format_exc())
+        except Exception as error:  # our bug or the machine's: the shard is reported, the run goes on
+            message = f"{type(error).__name__}: {error}"
+            return Done(task, None, time.monotonic() - started, message, traceback.format_exc())
+    raise AssertionError("unreachable")
+
+
+@dataclass(frozen=True)
+class LocalExecutor:
+    """This process (workers = 1), or a pool of processes. The reference every other executor must equal."""
+
+    workers: int = 1
+
+    def run(self, tasks: Sequence[Task], storage: Storage) -> Iterator[Done]:
+        if self.workers <= 1 or len(tasks) <= 1:
+            for task in tasks:
+                yield run_task(task, storage)
+            return
+        left = list(tasks)
+        for attempt in range(1, ATTEMPTS + 1):
+            broken: list[Task] = []
+            for task, done in self._pool(left, storage):
+                if done is not None:
+                    yield done
+                else:
+                    broken.append(task)
+            left = broken
+            if not left:
+                return
+            time.sleep(0.2 * attempt)
+        for task in left:
+            yield Done(task, None, 0.0, f"its worker process died {ATTEMPTS} times")
+
+    def _pool(self, tasks: Sequence[Task], storage: Storage) -> Iterator[tuple[Task, Done | None]]:
+        """Every task with its end, or None where the pool broke before it had one."""
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(self.workers, mp_context=context) as pool:
+            futures = {pool.submit(run_task, task, storage): task for task in tasks}
+            try:
+                for future in concurrent.futures.as_completed(futures):
+                    try:
+                        yield futures[future], future.result()
+                    except concurrent.futures.process.BrokenProcessPool:
+                        yield futures[future], None
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A task that ended without a record."""
+
+    node: str
+    shard: str
+    error: str
+    source: str = ""
+    file: str = ""
+    trace: str = ""
+
+
+@dataclass
+class Run:
+    """What one execution of a plan came to: records by node, tasks that failed, what was skipped."""
+
+    records: dict[str, list[Record]] = field(default_factory=dict)
+    manifests: dict[str, str] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    ran: dict[str, int] = field(default_factory=dict)
+    waived: list[str] = field(default_factory=list)
+    stopped_before: str | None = None
+
+    @property
+    def complete(self) -> bool:
+        return self.stopped_before is None and not self.failures
+
+
+def run(
+    dataset: Dataset,
+    storage: Storage,
+    executor: Executor,
+    progress: Progress,
+    *,
+    waive: Iterable[str] = (),
+    only: str | None = None,
+) -> Run:
+    """Walk the plan. A node that looks at the whole corpus starts only if no shard before it has failed.
+
+    `waive` names shards that may be missing; `only` runs one shard of a node and nothing after it.
+    """
+    result = Run()
+    waived = set(waive)
+    log = _RunLog(storage)
+    for node in dataset.nodes:
+        if node.whole and any(True for _ in result.failures):
+            result.stopped_before = node.name
+            break
+        context = Context(storage, Tools(), result.records)
+        tasks = [t for t in node.tasks(context) if not _is_waived(t, waived, result)]
+        chosen = [t for t in tasks if only in (None, t.key)]
+        manifest = manifest_name(node, tasks)
+        records = records_of(storage, manifest)
+        if records is None:
+            records = _run_node(node, chosen, tasks, storage, executor, progress, log, result)
+        else:
+            progress.node(node, len(tasks), 0)
+            result.ran[node.name] = 0
+        result.records[node.name] = records
+        if len(records) == len(tasks):
+            result.manifests[node.name] = manifest
+        if only is not None and chosen:
+            break
+    return result
+
+
+def _is_waived(task: Task, waived: set[str], result: Run) -> bool:
+    if task.key not in waived:
+        return False
+    result.waived.append(task.key)
+    return True
+
+
+def _run_node(
+    node: Node,
+    chosen: Sequence[Task],
+    tasks: Sequence[Task],
+    storage: Storage,
+    executor: Executor,
+    progress: Progress,
+    log: "_RunLog",
+    result: Run,
+) -> list[Record]:
+    there = set(storage.names(node.folder))
+    records: dict[str, Record] = {}
+    pending = []
+    for task in chosen:
+        record = load_record(storage, node.folder, task.key) if f"{task.key}.json" in there else None
+        if record is None:
+            pending.append(task)
+        else:
+            records[task.key] = record
+    progress.node(node, len(tasks), len(pending))
+    result.ran[node.name] = len(pending)
+    for done in executor.run(pending, storage):
+        log.note(done)
+        progress.done(done)
+        if done.record is not None:
+            records[done.task.key] = done.record
+        else:
+            result.failures.append(
+                Failure(node.name, done.task.key, done.error or "", *_where(done.task), done.trace or "")
+            )
+    ordered = [records[t.key] for t in tasks if t.key in records]
+    if len(ordered) == len(tasks):
+        write_manifest(storage, node, tasks, ordered)
+    return ordered
+
+
+def _where(task: Task) -> tuple[str, str]:
+    inputs = task.inputs
+    return (str(inputs[0]), str(inputs[2].name)) if task.node.name == "measure" else ("", "")
+
+
+MANIFEST = pa.schema([("key", pa.string()), ("record", pa.string())])
+
+
+def manifest_name(node: Node, tasks: Sequence[Task]) -> str:
+    return f"{node.folder}/manifest-{fingerprint([t.key for t in tasks])}.json"
+
+
+def records_of(storage: Storage, manifest: str) -> list[Record] | None:
+    """The records that a manifest sums up, in the order of the node's tasks; None where it is not there."""
+    found = storage.read_json(manifest)
+    if found is None:
+        return None
+    return [Record.from_json(text) for text in storage.read_table(found["records"])["record"].to_pylist()]
+
+
+def write_manifest(storage: Storage, node: Node, tasks: Sequence[Task], records: Sequence[Record]) -> None:
+    """One file for what may be a million: later runs and every table read this instead of each record."""
+    name = manifest_name(node, tasks)
+    texts = [json.dumps(asdict(r), sort_keys=True, ensure_ascii=False) for r in records]
+    table = pa.table({"key": [r.key for r in records], "record": texts}, schema=MANIFEST)
+    stem = name.removesuffix(".json").replace("/manifest-", "/records-")
+    file = write_parquet(storage, stem, [table], MANIFEST)
+    counts = add_counts(c for r in records for c in r.counts)
+    storage.create(
+        name,
+        canonical_json(
+            {
+                "node": node.name,
+                "identity": node.identity,
+                "tasks": len(records),
+                "records": file.path,
+                "counts": [asdict(c) for c in counts],
+            }
+        ),
+    )
+
+
+class _RunLog:
+    """One line a finished task under runs/: when, where, how long, what failed. Never read to decide anything."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self.path = f"runs/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}.jsonl"
+        self.lines: list[str] = []
+        self.written = time.monotonic()
+
+    def note(self, done: Done) -> None:
+        self.lines.append(
+            json.dumps(
+                {
+                    "task": done.task.key,
+                    "node": done.task.node.name,
+                    "seconds": round(done.seconds, 3),
+                    "host": socket.gethostname(),
+                    "error": done.error,
+                    "trace": done.trace,
+                },
+                ensure_ascii=False,
+            )
+        )
+        # Every ten seconds, or at once on an error: a thousand small puts a minute would cost more than the work.
+        if done.error is not None or time.monotonic() - self.written > 10:
+            self.storage.replace(self.path, ("\n".join(self.lines) + "\n").encode())
+            self.written = time.monotonic()
+
+
+class Silent:
+    """A Progress that says nothing."""
+
+    def node(self, node: Node, tasks: int, pending: int) -> None: ...
+
+    def done(self, done: Done) -> None: ...
+
+    def say(self, message: str) -> None: ...

@@ -1,0 +1,103 @@
+"""The languages we build for, and the one place where another tool's code becomes ours.
+
+In: `languages.csv`, a row a language. Out: `LANGUAGES` and two maps: `canonical` for what people write in
+recipes and sources (unknown = RecipeError), `from_label` for what a model answers (unknown = kept as it is).
+
+An alias names the *same* language in the same script: `nno` is not `nob`, `yue` and `zho_Hant` are not
+`zho_Hans`, `prs` is not `fas`, `bos` is not `hrv`, `srp_Latn` and `sh` are not `srp_Cyrl`. Where a scheme has
+only a macrolanguage (`no`, `ms`, `zh`, `ar`), its code means our member of it; the script check of
+`steps/select_language.py` is what tells `sr` in Latin letters apart. Knows nothing of models and thresholds.
+"""
+
+import csv
+import difflib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from types import MappingProxyType
+from typing import Literal, cast
+
+from marco_data.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Language:
+    """One of our languages; `code` is ISO 639-3 and script, `ben_Beng`."""
+
+    code: str
+    name: str
+    iso639_1: str
+    scripts: tuple[str, ...]  # ISO 15924 codes a document of it may be in; the first is its own
+    words: Literal["unicode", "dictionary"]  # how words are found: UAX #29 or a segmentation of its own
+    shingle_unit: Literal["word", "character"]
+    shingle_size: int  # in shingle_unit
+    family: str  # the branch inside Indo-European, else the family
+    region: str  # where most of its speakers live, for grouping only
+    aliases: tuple[str, ...]  # beside the codes that follow from the columns above
+
+
+def _read() -> Iterator[Language]:
+    text = resources.files(__package__).joinpath("languages.csv").read_text(encoding="utf-8")
+    for row in csv.DictReader(text.splitlines()):
+        yield Language(
+            code=row["code"],
+            name=row["name"],
+            iso639_1=row["iso639_1"],
+            scripts=tuple(row["scripts"].split()),
+            words=cast(Literal["unicode", "dictionary"], row["words"]),
+            shingle_unit=cast(Literal["word", "character"], row["shingle_unit"]),
+            shingle_size=int(row["shingle_size"]),
+            family=row["family"],
+            region=row["region"],
+            aliases=tuple(row["aliases"].split()),
+        )
+
+
+def _fold(code: str) -> str:
+    return code.strip().replace("-", "_").lower()
+
+
+def _codes(language: Language) -> Iterator[str]:
+    """Every spelling accepted for a language: own code, ISO 639-3, ISO 639-1, both with a script, aliases."""
+    iso639_3 = language.code.partition("_")[0]
+    yield from (language.code, iso639_3, language.iso639_1, *language.aliases)
+    yield from (f"{short}_{script}" for short in (iso639_3, language.iso639_1) for script in language.scripts)
+
+
+LANGUAGES: Mapping[str, Language] = MappingProxyType({language.code: language for language in _read()})
+_BY_CODE = {_fold(code): language for language in LANGUAGES.values() for code in _codes(language)}
+
+
+def canonical(code: str) -> Language:
+    """The language that `code` names in any scheme we know (`ben_Beng`, `bn`, `cmn_Hani`, `zh-Hans`, `tgl`).
+
+    Case and `-` or `_` do not matter. Raises RecipeError with the nearest codes for anything else.
+    """
+    language = _BY_CODE.get(_fold(code))
+    if language is None:
+        raise RecipeError(f"`{code}` is not one of the {len(LANGUAGES)} languages", hint=_did_you_mean(code))
+    return language
+
+
+def from_label(label: str) -> str:
+    """The code of ours that a model's label means, or the label itself without fastText's `__label__`.
+
+    A label that is not ours is an answer too (`nno_Latn`, `und_Grek`, `sh`): it is never turned into `und`.
+    """
+    bare = label.removeprefix("__label__")
+    language = _BY_CODE.get(_fold(bare))
+    return bare if language is None else language.code
+
+
+def _did_you_mean(code: str) -> str:
+    """The nearest names and codes: someone who wrote `Bengali` or `ben_Bang` is told `ben_Beng`."""
+    known = dict(_BY_CODE)
+    known |= {language.name.lower(): language for language in LANGUAGES.values()}
+    # A name is also found by its first word: "chinese" for "Chinese (Simplified)".
+    known |= {language.name.lower().split(" ")[0]: language for language in LANGUAGES.values()}
+    near = difflib.get_close_matches(_fold(code).replace("_", " "), known, n=3, cutoff=0.7)
+    near += difflib.get_close_matches(_fold(code), known, n=3, cutoff=0.7)
+    found = list(dict.fromkeys(known[spelling] for spelling in near))[:3]
+    if not found:
+        return "languages are written as ISO 639-3 and script, `ben_Beng`, or by a short code, `bn`"
+    return "did you mean " + " or ".join(f"`{language.code}` ({language.name})" for language in found) + "?"

@@ -1,0 +1,230 @@
+"""Train the language-identification model: labelled text in, a quantised fastText model and its facts out.
+
+    python -m marco_data.languages.train --text FOLDER [--other FOLDER] --out language_id.ftz [--seed 1]
+
+FOLDER holds `*.jsonl` or `*.jsonl.zst` with the fields `id`, `text` and `label`. Documents whose id hashes to 0
+modulo 20 are never trained on: thresholds and held-out figures come from them. `--other` are languages that are
+not ours, to learn what to reject. The same text, seed and versions give the same bytes.
+
+Knows nothing of the test files: evaluating a model is `languages/evaluate.py`.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import fasttext
+import regex
+import xxhash
+import zstandard
+
+from marco_data.errors import RecipeError
+from marco_data.languages import LANGUAGES, from_label
+from marco_data.languages import prepare as normaliser
+from marco_data.languages.evaluate import macro_f1
+from marco_data.languages.model import LanguageModel
+
+HELD_OUT = 20  # one document in so many
+
+# Neighbours of ours that no short line can be told from: taught as labels of their own they take lines of the
+# language that is ours, so they are left out and `docs/language-id.md` says where they end up.
+INSEPARABLE = frozenset({"bos_Latn", "prs_Arab", "nde_Latn", "mey_Arab"})
+
+_SENTENCE_END = regex.compile(r"(?<=[.!?؟۔।။።])\s+|(?<=[。！？])|\n+")
+
+
+@dataclass(frozen=True)
+class Lines:
+    """What is made of the documents of one language."""
+
+    characters: int = 500_000  # of sentences at most; a language with less repeats, at most twice
+    windows: int = 12_000  # of 2-6 words, of 4-16 characters where words are not spaced
+    other_windows: int = 3_000  # of each language that is not ours
+
+
+# About two minutes on one core. 290,000 words and n-grams of 18 bytes keep the file under 5.5 MB.
+TRAIN = {"dim": 16, "minn": 2, "maxn": 5, "bucket": 1_000_000, "minCount": 4, "epoch": 4, "lr": 0.5, "loss": "softmax"}
+QUANTIZE = {"qnorm": True, "cutoff": 290_000, "retrain": True, "epoch": 1, "lr": 0.2, "dsub": 2}
+
+
+@dataclass(frozen=True)
+class Document:
+    id: str
+    text: str
+    label: str
+    source: str  # where it came from and its licence, for the model card
+
+
+def read_documents(folder: Path) -> list[Document]:
+    """The labelled documents under `folder`, files by name; a label of any scheme, ours made canonical."""
+    files = sorted(p for p in folder.iterdir() if p.name.endswith((".jsonl", ".jsonl.zst")))
+    if not files:
+        raise RecipeError(f"no *.jsonl or *.jsonl.zst in `{folder}`", hint="fields: id, text, label")
+    return [
+        Document(
+            id=row["id"],
+            text=row["text"],
+            label=from_label(row["label"]),
+            source=f"{row.get('source', 'unknown')} ({row.get('licence', 'licence unknown')})",
+        )
+        for path in files
+        for row in map(json.loads, _lines(path))
+    ]
+
+
+def _lines(path: Path) -> Iterator[str]:
+    if path.suffix == ".zst":
+        with zstandard.open(path, "rt", encoding="utf-8") as file:
+            yield from file
+    else:
+        with path.open(encoding="utf-8") as file:
+            yield from file
+
+
+def is_held_out(document_id: str) -> bool:
+    return xxhash.xxh3_64_intdigest(document_id.encode()) % HELD_OUT == 0
+
+
+def training_lines(documents: Sequence[Document], plan: Lines, seed: int) -> list[str]:
+    """Every line of the training file, shuffled: sentences and windows, as `__label__xxx prepared text`."""
+    by_label: dict[str, list[str]] = defaultdict(list)
+    for document in documents:
+        if not is_held_out(document.id) and document.label not in INSEPARABLE:
+            by_label[document.label].append(document.text)
+    lines = []
+    for label in sorted(by_label):
+        # A generator of its own for each language: adding one language leaves the lines of the others as they are.
+        chance = random.Random(f"{seed}/{label}")
+        lines += [f"__label__{label} {line}" for line in _of_language(label, by_label[label], plan, chance)]
+    random.Random(seed).shuffle(lines)
+    return lines
+
+
+def _of_language(label: str, texts: list[str], plan: Lines, chance: random.Random) -> list[str]:
+    sentences = [line for text in texts for s in _SENTENCE_END.split(text) if len(line := normaliser.prepare(s)) > 1]
+    chance.shuffle(sentences)
+    ours = LANGUAGES.get(label)
+    budget = min(plan.characters, 2 * sum(map(len, sentences))) if ours else plan.characters
+    chosen: list[str] = []
+    while budget > 0 and (ours or not chosen):
+        for sentence in sentences:
+            chosen.append(sentence)
+            budget -= len(sentence)
+            if budget <= 0:
+                break
+    spaced = ours.shingle_unit == "word" if ours else not label.endswith(("_Hant", "_Tibt"))
+    count = plan.windows if ours else plan.other_windows
+    return chosen + [_window(chance.choice(sentences), spaced, chance) for _ in range(count)]
+
+
+def _window(sentence: str, spaced: bool, chance: random.Random) -> str:
+    """A piece of a sentence as short as a title: what a model taught on whole sentences gets wrong."""
+    if spaced:
+        words, size = sentence.split(" "), chance.randint(2, 6)
+        start = chance.randint(0, max(0, len(words) - size))
+        return " ".join(words[start : start + size])
+    size = chance.randint(4, 16)
+    start = chance.randint(0, max(0, len(sentence) - size))
+    return sentence[start : start + size].strip()
+
+
+def fit(lines: Sequence[str], out: Path, seed: int) -> None:
+    """Write the model of these lines to `out`; see `fit.py` for the process it runs in."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "lines.txt"
+        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        request = {"input": str(file), "output": str(out), "train": TRAIN | {"seed": seed}, "quantize": QUANTIZE}
+        subprocess.run(
+            [sys.executable, str(Path(__file__).with_name("fit.py")), json.dumps(request)],
+            env=os.environ | {"MALLOC_PERTURB_": "255"},
+            check=True,
+        )
+
+
+def threshold(scores: Sequence[float]) -> float:
+    """FineWeb-2's rule: one standard deviation below the median score, within [0.3, 0.9]."""
+    return round(min(0.9, max(0.3, statistics.median(scores) - statistics.pstdev(scores))), 3)
+
+
+def train(text: Path, out: Path, seed: int, other: Path | None = None) -> dict[str, Any]:
+    """Train on `text` (and `other`), write `out` and its facts beside it as `.json`; return the facts."""
+    documents = read_documents(text) + (read_documents(other) if other else [])
+    lines = training_lines(documents, Lines(), seed)
+    fit(lines, out, seed)
+    facts = _facts(documents, lines, out, seed)
+    out.with_suffix(".json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return facts
+
+
+def _facts(documents: Sequence[Document], lines: Sequence[str], out: Path, seed: int) -> dict[str, Any]:
+    used = [d for d in documents if not is_held_out(d.id) and d.label not in INSEPARABLE]
+    digest = hashlib.sha256(out.read_bytes()).hexdigest()
+    model = LanguageModel(fasttext.load_model(str(out)), ours=True, sha256=digest)
+    return {
+        "sha256": digest,
+        "bytes": out.stat().st_size,
+        "seed": seed,
+        "normaliser": normaliser.VERSION,
+        "labels": model.labels(),
+        "training": {
+            "sources": dict(sorted(Counter(d.source for d in used).items())),
+            "documents": len(used),
+            "characters": sum(len(d.text) for d in used),
+            "lines": len(lines),
+            "lines_sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
+            "plan": asdict(Lines()),
+            "left_out": sorted(INSEPARABLE),
+            "fasttext": {"train": TRAIN, "quantize": QUANTIZE},
+        },
+        **_held_out([d for d in documents if d.label in LANGUAGES and is_held_out(d.id)], model, seed),
+    }
+
+
+def _held_out(documents: Sequence[Document], model: LanguageModel, seed: int) -> dict[str, Any]:
+    """Thresholds and figures, from documents of our languages that were not trained on."""
+    scores: dict[str, list[float]] = defaultdict(list)
+    whole, sentences, windows = Counter[tuple[str, str]](), Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    chance = random.Random(f"{seed}/held out")
+    for document in documents:
+        label, score = model.predict(document.text)
+        whole[document.label, label] += 1
+        if label == document.label:
+            scores[document.label].append(score)
+        spaced = LANGUAGES[document.label].shingle_unit == "word"
+        found = [s for s in map(normaliser.prepare, _SENTENCE_END.split(document.text)) if len(s) > 10]
+        for sentence in chance.sample(found, min(4, len(found))):
+            sentences[document.label, model.predict(sentence)[0]] += 1
+            windows[document.label, model.predict(_window(sentence, spaced, chance))[0]] += 1
+    return {
+        "thresholds": {label: threshold(scores[label]) for label in sorted(scores)},
+        "held_out": {
+            name: {"n": pairs.total(), "macro_f1": macro_f1(pairs)}
+            for name, pairs in (("documents", whole), ("sentences", sentences), ("windows", windows))
+        },
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--text", type=Path, required=True, help="folder of labelled documents")
+    parser.add_argument("--other", type=Path, help="folder of documents in languages that are not ours")
+    parser.add_argument("--out", type=Path, required=True, help="the model, `.ftz`; its facts go beside it")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    facts = train(arguments.text, arguments.out, arguments.seed, arguments.other)
+    print(json.dumps({key: facts[key] for key in ("sha256", "bytes", "held_out")}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""What a run would do, node by node, and because of which key; nothing is started and nothing written.
+
+A node is `skip` where everything it would read has been worked on, `re-decide` where only columns are judged
+again, `rebuild` where data is made. What a node reads is known once the nodes before it are there; until then
+the plan says so.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from marco_data.dataset import Context, Dataset, Node
+from marco_data.errors import MarcoError
+from marco_data.execute import manifest_name, records_of
+from marco_data.nodes.measure import Measure
+from marco_data.records import Record, load_record
+from marco_data.stage import Stage
+from marco_data.step import Tools
+from marco_data.storage import Storage
+
+SKIP, REDECIDE, REBUILD = "skip", "re-decide", "rebuild"
+WHAT = {
+    "measure": "read, normalize, identify, measure, sign",
+    "decide": "limits against columns",
+    "same_ids": "ids that stand for two texts",
+    "duplicates": "exact and near duplicates, by language",
+    "dedup": "verdict sidecars",
+    "tokenize": "kept documents to tokens",
+    "mix": "weights, budget, where the stage before ended",
+    "shards": "Megatron .bin/.idx",
+}
+
+
+@dataclass(frozen=True)
+class NodePlan:
+    """One line of a plan; `tasks` None: not known before the nodes above have run."""
+
+    node: str
+    folder: str
+    status: str
+    tasks: int | None
+    pending: int | None
+    because: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class SourcePlan:
+    source: str
+    part: str
+    files: int | None
+    bytes: int | None
+    problem: str | None = None
+
+
+def plan_sources(dataset: Dataset, part_of: dict[str, str]) -> list[SourcePlan]:
+    """The files of each source as they are now; a source that cannot be reached from here says why."""
+    measure = dataset.node("measure")
+    assert isinstance(measure, Measure)
+    rows = []
+    for name in sorted(measure.sources):
+        try:
+            files = measure.files(name)
+        except (MarcoError, OSError, ImportError, ValueError) as error:
+            problem = error.message if isinstance(error, MarcoError) else f"{type(error).__name__}: {error}"
+            rows.append(SourcePlan(name, part_of[name], None, None, problem.splitlines()[0][:300]))
+        else:
+            rows.append(SourcePlan(name, part_of[name], len(files), sum(f.size for f in files)))
+    return rows
+
+
+def plan_nodes(
+    dataset: Dataset, storage: Storage, before: Stage | None, reachable: bool = True
+) -> list[NodePlan]:
+    """The status of every node against what is in the root; `before` is the build whose keys are compared."""
+    done: dict[str, list[Record]] = {}
+    rows: list[NodePlan] = []
+    known = reachable
+    for node in dataset.nodes:
+        because = list(_changes(node, before))
+        if not known:
+            changed = [r.node for r in rows if r.status != SKIP]
+            because = because or [
+                f"reads what `{changed[-1]}` makes" if changed else "its sources are not reachable"
+            ]
+            rows.append(NodePlan(node.name, _folder(node), _verb(node), None, None, because))
+            continue
+        tasks = node.tasks(Context(storage, Tools(), done))
+        records = records_of(storage, manifest_name(node, tasks))
+        if records is None:
+            there = set(storage.names(node.folder))
+            found = [load_record(storage, node.folder, t.key) for t in tasks if f"{t.key}.json" in there]
+            records = [r for r in found if r is not None]
+        done[node.name] = records
+        pending = len(tasks) - len(records)
+        status = SKIP if pending == 0 else _verb(node)
+        if pending and not because:
+            because = [_new_inputs(node, before, pending, len(tasks))]
+        rows.append(NodePlan(node.name, node.folder, status, len(tasks), pending, because if pending else []))
+        known = pending == 0
+    return rows
+
+
+def _folder(node: Node) -> str:
+    try:
+        return node.folder
+    except (MarcoError, OSError, ImportError, ValueError):
+        return f"{node.name}-?"  # a tokenizer or model that is not on this machine: its hash is not known
+
+
+def _verb(node: Node) -> str:
+    return REDECIDE if node.name == "decide" else REBUILD
+
+
+def _new_inputs(node: Node, before: Stage | None, pending: int, tasks: int) -> str:
+    if before is None or node.name not in before.nodes:
+        return "not built here yet"
+    if node.name == "measure":
+        return f"{pending} of {tasks} input slices are new or changed"
+    return f"{pending} of {tasks} read something that changed"
+
+
+def _changes(node: Node, before: Stage | None) -> Iterator[str]:
+    """The keys in which a node's identity differs from an earlier build's."""
+    if before is None or node.name not in before.nodes:
+        return
+    try:
+        identity = node.identity
+    except (MarcoError, OSError, ImportError, ValueError):
+        return
+    yield from difference(before.nodes[node.name]["identity"]["config"], identity["config"])
+
+
+def difference(old: Any, new: Any, key: str = "") -> Iterator[str]:
+    """`key: old -> new` for every leaf in which two JSON values differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted(old.keys() | new.keys()):
+            yield from difference(old.get(name), new.get(name), f"{key}.{name}" if key else name)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for i, (a, b) in enumerate(zip(old, new, strict=True)):
+            label = a.get("step", i) if isinstance(a, dict) else i
+            yield from difference(a, b, f"{key}.{label}" if key else str(label))
+    elif old != new:
+        yield f"{key}: {_short(old)} -> {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def plan_object(
+    sources: list[SourcePlan], nodes: list[NodePlan], stage: str, fingerprint: str | None
+) -> dict[str, Any]:
+    """The object of `plan --json`."""
+    return {
+        "stage": stage,
+        "fingerprint": fingerprint,
+        "sources": [asdict(s) for s in sources],
+        "nodes": [asdict(n) for n in nodes],
+    }

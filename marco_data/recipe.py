@@ -1,0 +1,350 @@
+"""A recipe: what to build, as YAML checked by pydantic. It says nothing of machines, pools or where results go.
+
+`load_recipe` turns a file (and the files it includes) into a frozen `Recipe`; every mistake becomes one
+RecipeError that names file, line, key and remedy. Paths inside a recipe are relative to its own folder.
+"""
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from marco_data.dedup import DropDuplicates
+from marco_data.errors import RecipeError
+from marco_data.languages import LANGUAGES, canonical
+from marco_data.mix import MixturePart, parse_tokens, parts_by_source
+from marco_data.sources import Source
+from marco_data.step import fingerprint
+from marco_data.steps.mask_pii import MaskPii
+from marco_data.steps.normalize import Normalize
+from marco_data.steps.url_block_list import UrlBlockList
+
+MIB = 1024 * 1024
+NAME = r"[a-z0-9][a-z0-9_-]*"
+
+
+def _budget(value: Any) -> Any:
+    return None if value is None else parse_tokens(value)
+
+
+def _codes(value: Any) -> Any:
+    if value == "all":
+        return tuple(LANGUAGES)
+    return tuple(canonical(code).code for code in value) if isinstance(value, list | tuple) else value
+
+
+def _by_code(value: Any) -> Any:
+    return {canonical(str(k)).code: v for k, v in value.items()} if isinstance(value, Mapping) else value
+
+
+Codes = Annotated[tuple[str, ...], BeforeValidator(_codes)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TokenizerSection(Section):
+    path: str
+    end_of_document: str = "<|endoftext|>"
+
+
+class IdentifyLanguageSection(Section):
+    model: str = "embedded"
+    threshold: Annotated[float, Field(ge=0, le=1)] | Literal["by_language"] = "by_language"
+    check_script: bool = True
+    floor: Annotated[float, Field(ge=0, le=1)] = 0.2
+
+
+class QualitySection(Section):
+    limits: str = "fineweb2"
+    overrides: Annotated[dict[str, dict[str, float]], BeforeValidator(_by_code)] = {}
+    tier_margin: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+
+class UserStep(Section):
+    """A step of the user's own, or any datatrove filter through the adapter, run after the quality metrics."""
+
+    step: str
+    arguments: dict[str, Any] = {}
+
+
+class Steps(Section):
+    normalize: Normalize = Normalize()
+    url_block_list: UrlBlockList | None = None
+    mask_pii: MaskPii | None = None
+    identify_language: IdentifyLanguageSection = IdentifyLanguageSection()
+    quality: QualitySection = QualitySection()
+    dedup: DropDuplicates = DropDuplicates()
+    extra: tuple[UserStep, ...] = ()
+
+
+class Limits(Section):
+    """Shares above which a build that finished still exits 1."""
+
+    failed_rows: Annotated[float, Field(ge=0, le=1)] = 0.001
+    failed_files: Annotated[float, Field(ge=0, le=1)] = 0.01
+
+
+class KeepDropped(Section):
+    text: Annotated[float, Field(ge=0, le=1)] = 0.01
+
+
+class ShardSection(Section):
+    """Sizes that shape the output's bytes, and so are identity: text bytes a shard, tokens a stage shard."""
+
+    bytes: Annotated[int, Field(ge=1)] = 64 * MIB
+    tokens: Annotated[int, BeforeValidator(_budget), Field(ge=1)] = 512_000_000
+    max_document_bytes: Annotated[int, Field(ge=1)] = 16 * MIB
+
+
+class Recipe(Section):
+    family: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    stage: Annotated[int, Field(ge=1, le=9)]
+    after: Annotated[str, Field(pattern=r"^(previous|nothing|[a-z0-9][a-z0-9-]*/[1-9])$")] = "previous"
+    description: str = ""
+    tokenizer: TokenizerSection
+    budget: Annotated[int | None, BeforeValidator(_budget)] = None
+    languages: Codes
+    sources: dict[Annotated[str, Field(pattern=f"^{NAME}$")], Source]
+    steps: Steps = Steps()
+    mixture: Annotated[dict[Annotated[str, Field(pattern=f"^{NAME}$")], MixturePart], Field(min_length=1)]
+    limits: Limits = Limits()
+    keep_dropped: KeepDropped = KeepDropped()
+    shards: ShardSection = ShardSection()
+    seed: str = ""
+    waive: tuple[str, ...] = ()
+    accept: dict[str, tuple[str, ...]] = {}
+    pipeline: str = "pipelines.build_stage:build_stage"
+
+    @model_validator(mode="after")
+    def _parts_name_sources(self) -> "Recipe":
+        for source, part in parts_by_source(self.mixture).items():
+            if source not in self.sources:
+                near = difflib.get_close_matches(source, self.sources, n=1)
+                raise ValueError(
+                    f"mixture part `{part}` names the source `{source}`, which is not under `sources`"
+                    + (f"; did you mean `{near[0]}`?" if near else f" ({', '.join(sorted(self.sources))})")
+                )
+        for name, settings in self.mixture.items():
+            foreign = sorted(set(settings.languages or ()) - set(self.languages))
+            if foreign:
+                raise ValueError(
+                    f"mixture part `{name}` has shares for {', '.join(foreign)}, not among `languages`"
+                )
+        return self
+
+    @property
+    def used_sources(self) -> dict[str, Source]:
+        """The sources that some part of the mixture draws from, by name."""
+        return {name: self.sources[name] for name in sorted(self.part_of)}
+
+    @property
+    def part_of(self) -> dict[str, str]:
+        """{source: part}."""
+        return parts_by_source(self.mixture)
+
+    @property
+    def digest(self) -> str:
+        """Names this recipe among the builds of a root; paths count, so it is no identity."""
+        return fingerprint(self.model_dump(mode="json"))
+
+    @property
+    def family_seed(self) -> str:
+        return self.seed or self.family
+
+    def pipeline_function(self) -> Any:
+        """The function that turns this recipe into a plan."""
+        module, _, name = self.pipeline.partition(":")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise RecipeError(
+                f"no pipeline `{self.pipeline}`: {error}", hint="write it as package.module:function"
+            ) from error
+
+
+def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """Read, merge includes, check. `overrides` replace top-level keys (from the command line)."""
+    values, lines = _read_with_includes(path, set())
+    values |= dict(overrides or {})
+    _absolute_paths(values, path.parent)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise _explain(error, path, lines, values) from None
+
+
+def _read_with_includes(
+    path: Path, seen: set[Path]
+) -> tuple[dict[str, Any], dict[tuple[Any, ...], tuple[Path, int]]]:
+    if path.resolve() in seen:
+        raise RecipeError(f"{path}: `include` goes round in a circle")
+    values, own_lines = read_yaml(path)
+    lines = {key: (path, line) for key, line in own_lines.items()}
+    merged: dict[str, Any] = {}
+    merged_lines: dict[tuple[Any, ...], tuple[Path, int]] = {}
+    includes = values.pop("include", [])
+    for name in [includes] if isinstance(includes, str) else includes:
+        included, included_lines = _read_with_includes(path.parent / str(name), seen | {path.resolve()})
+        merged = _merge(merged, included)
+        merged_lines |= included_lines
+    return _merge(merged, values), merged_lines | lines
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Mappings are merged key by key; anything else above replaces what is below."""
+    out = dict(below)
+    for key, value in above.items():
+        old = out.get(key)
+        out[key] = (
+            _merge(old, value)
+            if isinstance(old, dict) and isinstance(value, dict) and key != "mixture"
+            else value
+        )
+    return out
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader: tags that would build Python objects are refused by construction."""
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
+    """A YAML mapping and the line (from 1) of each of its keys and items, by path into the value."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"no recipe at `{path}`", hint="give --family NAME or --recipe FILE") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    lines: dict[tuple[Any, ...], int] = {}
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if not isinstance(node, yaml.MappingNode):
+            raise RecipeError(f"{path}:1: a recipe is a mapping of keys to values")
+        _note_lines(node, (), lines, path)
+        value = loader.construct_document(node)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise RecipeError(f"{place}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
+    finally:
+        loader.dispose()
+    return value, lines
+
+
+def _note_lines(node: yaml.Node, at: tuple[Any, ...], lines: dict[tuple[Any, ...], int], path: Path) -> None:
+    lines[at] = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*at, key.value)
+            if here in lines:
+                raise RecipeError(
+                    f"{path}:{key.start_mark.line + 1}: `{key.value}` is given twice (first in line {lines[here]})"
+                )
+            _note_lines(value, here, lines, path)
+            lines[here] = key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            _note_lines(value, (*at, i), lines, path)
+
+
+def _absolute_paths(values: dict[str, Any], folder: Path) -> None:
+    """Paths in a recipe are relative to its folder; URLs and absolute paths stay as they are."""
+
+    def absolute(path: Any) -> Any:
+        if not isinstance(path, str) or "://" in path or Path(path).is_absolute():
+            return path
+        return str(folder.resolve() / path)
+
+    sources = values.get("sources")
+    for source in sources.values() if isinstance(sources, dict) else []:
+        if isinstance(source, dict) and isinstance(source.get("paths"), list):
+            source["paths"] = [absolute(p) for p in source["paths"]]
+        elif isinstance(source, dict) and isinstance(source.get("paths"), str):
+            source["paths"] = [absolute(source["paths"])]
+    tokenizer = values.get("tokenizer")
+    if isinstance(tokenizer, dict) and "path" in tokenizer:
+        tokenizer["path"] = absolute(tokenizer["path"])
+    steps = values.get("steps")
+    if isinstance(steps, dict):
+        for step, key in (
+            ("url_block_list", "domains"),
+            ("url_block_list", "words"),
+            ("identify_language", "model"),
+        ):
+            section = steps.get(step)
+            if isinstance(section, dict) and section.get(key) not in (None, "embedded"):
+                section[key] = absolute(section[key])
+
+
+def _explain(
+    error: ValidationError,
+    path: Path,
+    lines: Mapping[tuple[Any, ...], tuple[Path, int]],
+    values: Mapping[str, Any],
+) -> RecipeError:
+    """One RecipeError for a failed validation: each problem with its file, line and key."""
+    problems, hints = [], []
+    for item in error.errors():
+        at = tuple(item["loc"])
+        known = _known(at, lines)
+        file, line = lines.get(known, (path, 1))
+        key = ".".join(str(p) for p in known) or "recipe"
+        if item["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(known[-1]), _fields_at(known[:-1]), n=1)
+            choice = (
+                f"did you mean `{near[0]}`?" if near else f"keys here: {', '.join(_fields_at(known[:-1]))}"
+            )
+            problems.append(f"{file}:{line}: unknown key `{key}`; {choice}")
+        elif item["type"] == "missing":
+            problems.append(f"{file}:{line}: the key `{'.'.join(str(p) for p in at)}` is missing")
+        else:
+            cause = item.get("ctx", {}).get("error")
+            message = (
+                str(cause.message)
+                if isinstance(cause, RecipeError)
+                else item["msg"].removeprefix("Value error, ")
+            )
+            if isinstance(cause, RecipeError) and cause.hint:
+                hints.append(cause.hint)
+            problems.append(f"{file}:{line}: `{key}`: {message[:1].lower() + message[1:]}")
+    return RecipeError("\n".join(dict.fromkeys(problems)), hint=hints[0] if hints else None)
+
+
+def _known(at: tuple[Any, ...], lines: Mapping[tuple[Any, ...], Any]) -> tuple[Any, ...]:
+    """The longest start of an error's location that is a place in the file (pydantic adds union members)."""
+    kept: tuple[Any, ...] = ()
+    for part in at:
+        if (*kept, part) in lines:
+            kept = (*kept, part)
+    return kept
+
+
+def _fields_at(at: tuple[Any, ...]) -> list[str]:
+    """The keys a recipe may have at a place, by walking the models."""
+    here: Any = Recipe
+    for part in at:
+        if isinstance(here, type) and issubclass(here, BaseModel) and part in here.model_fields:
+            here = _inner(here.model_fields[part].annotation)
+        elif get_origin(here) in (dict, tuple):
+            here = _inner(get_args(here)[1 if get_origin(here) is dict else 0])
+        else:
+            return []
+    return sorted(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []
+
+
+def _inner(annotation: Any) -> Any:
+    """`Annotated[X, ...]` and `X | None` seen as X."""
+    while get_origin(annotation) in (Annotated, Union, UnionType):
+        options = [a for a in get_args(annotation) if a is not NoneType]
+        annotation = options[0]
+    return annotation

@@ -1,0 +1,253 @@
+"""A stage that was built: its manifest, its books, and where to find it again.
+
+In: the records of a run. Out: `stage-<n>-<digest>/` with `manifest.json`, `blend.json` and `blend.txt`, and a small
+pointer `stages/<family>-<n>.json` to the newest build. A run that could not finish leaves a manifest too, which
+says so: what was read, what failed, and that the books do not balance.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from marco_data.blend import BlendHeader, BlendShard, blend_json, blend_text
+from marco_data.dataset import Dataset
+from marco_data.errors import RecipeError
+from marco_data.execute import Failure, Run, records_of
+from marco_data.mix import Allocation, PartTotal, Share
+from marco_data.nodes.mix import intervals_of
+from marco_data.nodes.tokenize import Tokenize
+from marco_data.recipe import Recipe
+from marco_data.records import DROPPED, FAILED, GENERATED, KEPT, READ, REPLACED, Count, Record, add_counts
+from marco_data.step import Tools, fingerprint
+from marco_data.storage import Storage, canonical_json
+from marco_data.tokenizer import Tokenizer
+
+SOURCES_OF_COUNTS = {
+    "measure": (READ,),
+    "decide": (FAILED, DROPPED),
+    "dedup": (DROPPED,),
+    "mix": (DROPPED,),
+    "shards": (KEPT,),
+}
+"""Which node each side of the books is taken from: the two sides never come from the same addition."""
+
+
+@dataclass(frozen=True)
+class Books:
+    """Where every document went: read + generated = kept + replaced + dropped + failed."""
+
+    read: int
+    generated: int
+    kept: int
+    replaced: int
+    dropped: Mapping[str, int]
+    failed: Mapping[str, int]
+
+    @property
+    def balanced(self) -> bool:
+        gone = self.kept + self.replaced + sum(self.dropped.values()) + sum(self.failed.values())
+        return self.read + self.generated == gone
+
+
+def books(counts: Iterable[Count]) -> Books:
+    sums: dict[str, int] = defaultdict(int)
+    reasons: dict[str, dict[str, int]] = {DROPPED: defaultdict(int), FAILED: defaultdict(int)}
+    for count in counts:
+        sums[count.outcome] += count.documents
+        if count.outcome in reasons:
+            reasons[count.outcome][count.reason] += count.documents
+    return Books(
+        read=sums[READ],
+        generated=sums[GENERATED],
+        kept=sums[KEPT],
+        replaced=sums[REPLACED],
+        dropped=dict(sorted(reasons[DROPPED].items())),
+        failed=dict(sorted(reasons[FAILED].items())),
+    )
+
+
+def unbalanced(counts: Iterable[Count]) -> list[tuple[str, str, Books]]:
+    """(source, language, books) wherever a single source and language does not add up."""
+    groups: dict[tuple[str, str], list[Count]] = defaultdict(list)
+    for count in counts:
+        groups[count.source, count.language].append(count)
+    return [(*key, b) for key, group in sorted(groups.items()) if not (b := books(group)).balanced]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The manifest of one build of a stage."""
+
+    family: str
+    stage: int
+    folder: str
+    complete: bool
+    recipe: dict[str, Any]
+    nodes: dict[str, dict[str, Any]]
+    counts: tuple[Count, ...]
+    shards: tuple[dict[str, Any], ...] = ()
+    mix: dict[str, Any] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+    waived: tuple[str, ...] = ()
+    files: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def books(self) -> Books:
+        return books(self.counts)
+
+    @property
+    def balanced(self) -> bool:
+        return self.complete and not self.waived and not unbalanced(self.counts)
+
+    def to_json(self) -> bytes:
+        return canonical_json({**asdict(self), "balanced": self.balanced})
+
+    def records(self, storage: Storage, node: str) -> list[Record]:
+        """The records of one node of this build."""
+        entry = self.nodes.get(node, {"manifest": None, "records": []})
+        if entry["manifest"] is not None:
+            return records_of(storage, entry["manifest"]) or []
+        found = [storage.read(path) for path in entry["records"]]
+        return [Record.from_json(data) for data in found if data is not None]
+
+    @staticmethod
+    def from_json(raw: dict[str, Any]) -> "Stage":
+        return Stage(
+            family=raw["family"],
+            stage=raw["stage"],
+            folder=raw["folder"],
+            complete=raw["complete"],
+            recipe=raw["recipe"],
+            nodes=raw["nodes"],
+            counts=tuple(Count(**c) for c in raw["counts"]),
+            shards=tuple(raw["shards"]),
+            mix=raw["mix"],
+            failures=tuple(Failure(**f) for f in raw["failures"]),
+            waived=tuple(raw["waived"]),
+            files=raw["files"],
+        )
+
+
+def finish(recipe: Recipe, dataset: Dataset, run: Run, storage: Storage) -> Stage:
+    """Write the manifest of what a run came to, and point to it."""
+    counts = add_counts(
+        count
+        for node, outcomes in SOURCES_OF_COUNTS.items()
+        for record in run.records.get(node, [])
+        for count in record.counts
+        if count.outcome in outcomes
+    )
+    nodes = {
+        node.name: {
+            "folder": node.folder,
+            "identity": node.identity,
+            "tasks": len(run.records[node.name]),
+            "manifest": run.manifests.get(node.name),
+            "records": [] if node.name in run.manifests else [r.path for r in run.records[node.name]],
+        }
+        for node in dataset.nodes
+        if node.name in run.records
+    }
+    shards = [shard for record in run.records.get("shards", []) for shard in record.facts["shards"]]
+    mix = run.records["mix"][0].facts if run.records.get("mix") else {}
+    digest = fingerprint(
+        [recipe.family, recipe.stage, nodes, sorted(run.waived), run.complete, mix.get("after")]
+    )
+    folder = f"stage-{recipe.stage}-{digest}"
+    stage = Stage(
+        family=recipe.family,
+        stage=recipe.stage,
+        folder=folder,
+        complete=run.complete,
+        recipe=recipe.model_dump(mode="json"),
+        nodes=nodes,
+        counts=counts,
+        shards=tuple(sorted(shards, key=lambda s: str(s["prefix"]))),
+        mix=mix,
+        failures=tuple(sorted(run.failures, key=lambda f: (f.node, f.shard))),
+        waived=tuple(sorted(run.waived)),
+        files=_files(run),
+    )
+    if stage.complete:
+        _write_blend(stage, dataset, storage)
+    storage.replace(f"{folder}/manifest.json", stage.to_json())
+    pointer = canonical_json({"stage": folder, "number": recipe.stage})
+    for name in (
+        f"{recipe.family}-{recipe.stage}.{recipe.digest}",
+        f"{recipe.family}-{recipe.stage}",
+        recipe.family,
+    ):
+        storage.replace(f"stages/{name}.json", pointer)
+    return stage
+
+
+def _files(run: Run) -> dict[str, dict[str, int]]:
+    """{source: {files, broken}}: broken files hold a break that ended their reading, or could not be opened."""
+    broken_reasons = {"read/truncated", "read/corrupt", "read/unreadable"}
+    files: dict[str, set[str]] = defaultdict(set)
+    broken: dict[str, set[str]] = defaultdict(set)
+    for record in run.records.get("measure", []):
+        source, names = record.facts["source"], record.facts["files"]
+        files[source].update(names)
+        if any(c.outcome == FAILED and c.reason in broken_reasons for c in record.counts):
+            broken[source].update(names)
+    for failure in run.failures:
+        if failure.node == "measure":
+            files[failure.source].add(failure.file)
+            broken[failure.source].add(failure.file)
+    return {
+        source: {"files": len(names), "broken": len(broken[source])}
+        for source, names in sorted(files.items())
+    }
+
+
+def _write_blend(stage: Stage, dataset: Dataset, storage: Storage) -> None:
+    """`blend.json` and Megatron's `blend.txt`; their paths are relative to the stage's folder."""
+    tokenize = dataset.node("tokenize")
+    assert isinstance(tokenize, Tokenize)
+    tokenizer = Tokenizer.load(Tools().path(tokenize.tokenizer), tokenize.end_of_document)
+    raw = stage.mix["allocation"]
+    allocation = Allocation(
+        raw["budget"], tuple(Share(**s) for s in raw["shares"]), tuple(PartTotal(**p) for p in raw["parts"])
+    )
+    shards = [BlendShard(f"../{s['prefix']}", *(s[k] for k in _BLEND_KEYS)) for s in stage.shards]
+    fingerprint = stage.folder.rpartition("-")[2]
+    header = BlendHeader(stage.family, stage.stage, fingerprint, tokenizer.identity(), stage.waived)
+    starts = {(s["language"], s["part"]): int(s["place"], 16) for s in stage.mix["starts"]}
+    blend = blend_json(header, allocation, intervals_of(stage.mix), shards, starts=starts)
+    storage.replace(f"{stage.folder}/blend.json", canonical_json(blend))
+    storage.replace(f"{stage.folder}/blend.txt", blend_text(blend).encode())
+
+
+_BLEND_KEYS = ("part", "language", "source", "documents", "tokens")
+
+
+def load_stage(storage: Storage, family: str, stage: int | None, recipe: Recipe | None = None) -> Stage:
+    """The newest build of a stage (None: of the family's newest), or that of exactly one recipe.
+
+    Raises RecipeError, with the way to make one, where there is none.
+    """
+    found = find_stage(storage, family, stage, recipe)
+    if found is None:
+        have = sorted({n.split(".")[0] for n in storage.names("stages") if n.count("-") or n.count(".") > 1})
+        what = f"stage {stage} of `{family}`" if stage else f"`{family}`"
+        raise RecipeError(
+            f"{what} has not been built in `{storage.root}`"
+            + (" from this recipe" if recipe else "")
+            + (f"; built here: {', '.join(have)}" if have else ""),
+            hint=f"marco-data build-stage {stage or 3} --family {family} --root {storage.root}",
+        )
+    return found
+
+
+def find_stage(
+    storage: Storage, family: str, stage: int | None, recipe: Recipe | None = None
+) -> Stage | None:
+    name = family if stage is None else f"{family}-{stage}"
+    pointer = storage.read_json(f"stages/{name}{f'.{recipe.digest}' if recipe else ''}.json")
+    if pointer is None:
+        return None
+    raw = storage.read(f"{pointer['stage']}/manifest.json")
+    return None if raw is None else Stage.from_json(json.loads(raw))

@@ -1,0 +1,87 @@
+"""Measure quality: `text` in, one `quality_<metric>` column for each metric of `quality_metrics` out.
+
+It judges nothing: limits live in `apply_limits`, so that a changed limit re-decides without reading text.
+Figures are rounded to 1e-4, so that a limit gives the same verdict on every processor.
+"""
+
+import csv
+import hashlib
+from functools import cache
+from importlib import resources
+from typing import ClassVar, Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from marco_data.errors import RecipeError
+from marco_data.languages import Language
+from marco_data.quality_metrics import quality_metrics
+from marco_data.step import BoundStep, Step, StepOutput, Tools
+from marco_data.words import split_words
+
+COUNTS = ("words", "stop_words")
+DECIMALS = 4
+METRICS = tuple(quality_metrics("", [], (), 0))
+
+
+class MeasureQuality(Step):
+    """The quality figures of each document, by the words and the stop words of its language."""
+
+    version: ClassVar[int] = 1
+    reads: ClassVar[tuple[str, ...]] = ("text",)
+    adds: ClassVar[pa.Schema] = pa.schema(
+        [(f"quality_{metric}", pa.int32() if metric in COUNTS else pa.float64()) for metric in METRICS]
+    )
+    packages: ClassVar[tuple[str, ...]] = ("icu4py", "regex")
+
+    stop_words: Literal["fineweb2"] = "fineweb2"
+    short_line_characters: int = Field(30, ge=0)
+
+    def content(self, tools: Tools) -> dict[str, str]:
+        return {"stop_words": stop_words_digest()}
+
+    def bind(self, language: Language | None, tools: Tools) -> BoundStep:
+        if language is None:
+            raise RecipeError(
+                "step `measure_quality` needs to know the language of a document",
+                hint="put `identify_language` before it",
+            )
+        stop_words = stop_words_of(language.code)
+
+        def measure(batch: pa.RecordBatch) -> StepOutput:
+            rows = [self._measure(text, language, stop_words) for text in batch.column("text").to_pylist()]
+            columns = {
+                field.name: pa.array([row[field.name.removeprefix("quality_")] for row in rows], field.type)
+                for field in self.adds
+            }
+            return StepOutput(columns=columns)
+
+        return measure
+
+    def _measure(self, text: str, language: Language, stop_words: frozenset[str]) -> dict[str, float]:
+        words = split_words(text, language)
+        metrics = quality_metrics(text, words, stop_words, self.short_line_characters)
+        return {name: round(value, DECIMALS) for name, value in metrics.items()}
+
+
+def stop_words_of(language: str) -> frozenset[str]:
+    """The stop words of one language code, as they are spelled (case counts)."""
+    return _stop_words().get(language, frozenset())
+
+
+@cache
+def _stop_words() -> dict[str, frozenset[str]]:
+    words: dict[str, set[str]] = {}
+    for row in csv.DictReader(_stop_words_text().splitlines()):
+        words.setdefault(row["language"], set()).add(row["word"])
+    return {language: frozenset(found) for language, found in words.items()}
+
+
+def _stop_words_text() -> str:
+    return (resources.files("marco_data.languages") / "stop_words.csv").read_text("utf-8")
+
+
+@cache
+def stop_words_digest() -> str:
+    """SHA-256 of the stop words file."""
+    return hashlib.sha256(_stop_words_text().encode()).hexdigest()

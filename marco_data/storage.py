@@ -1,0 +1,250 @@
+"""Where results live: one folder on local disk or any fsspec URL, and the one writer of Parquet.
+
+Commits are two moves. Data first: a file is finished under a temporary name (never ending in .parquet, .bin
+or .idx), then appears whole under a name that contains the hash of its bytes, so writing it twice is harmless.
+The record last: it is created only if it does not exist, and its existence means the data is there.
+"""
+
+import hashlib
+import io
+import json
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from marco_data.errors import RecipeError, RetryableError
+
+ROW_GROUP_ROWS = 16_384
+PARQUET_SETTINGS: dict[str, Any] = {
+    "compression": "zstd",
+    "compression_level": 3,
+    "data_page_version": "2.0",
+    "write_statistics": True,
+    "use_dictionary": True,
+}
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A committed file: path relative to the root, size in bytes, hex digest (16 digits of SHA-256)."""
+
+    path: str
+    bytes: int
+    digest: str
+    rows: int = 0
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A root folder; every path given to its methods is relative to it."""
+
+    root: str
+
+    @property
+    def _local(self) -> Path | None:
+        if "://" not in self.root:
+            return Path(self.root)
+        return Path(self.root.removeprefix("file://")) if self.root.startswith("file://") else None
+
+    def _remote(self) -> tuple[Any, str]:
+        import fsspec
+
+        return fsspec.core.url_to_fs(self.root)
+
+    def uri(self, path: str) -> str:
+        return f"{self.root.rstrip('/')}/{path}"
+
+    # -- reading ------------------------------------------------------------------------------------------
+
+    def open(self, path: str) -> IO[bytes]:
+        if self._local is not None:
+            return (self._local / path).open("rb")
+        filesystem, base = self._remote()
+        return filesystem.open(f"{base}/{path}", "rb")
+
+    def read(self, path: str) -> bytes | None:
+        """The bytes at `path`, or None where there is nothing."""
+        try:
+            with self.open(path) as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def read_json(self, path: str) -> Any | None:
+        data = self.read(path)
+        return None if data is None else json.loads(data)
+
+    def exists(self, path: str) -> bool:
+        if self._local is not None:
+            return (self._local / path).exists()
+        filesystem, base = self._remote()
+        return bool(filesystem.exists(f"{base}/{path}"))
+
+    def names(self, folder: str) -> list[str]:
+        """Sorted names of the entries of a folder (empty where there is none)."""
+        try:
+            if self._local is not None:
+                return sorted(entry.name for entry in (self._local / folder).iterdir())
+            filesystem, base = self._remote()
+            return sorted(Path(p).name for p in filesystem.ls(f"{base}/{folder}", detail=False))
+        except FileNotFoundError:
+            return []
+
+    def read_table(self, path: str, columns: list[str] | None = None) -> pa.Table:
+        with self.parquet(path) as file:
+            return file.read(columns=columns)
+
+    @contextmanager
+    def parquet(self, path: str) -> Iterator[pq.ParquetFile]:
+        if self._local is not None:
+            with pq.ParquetFile(self._local / path, memory_map=True) as file:
+                yield file
+            return
+        with self.open(path) as source, pq.ParquetFile(source, pre_buffer=True) as file:
+            yield file
+
+    # -- writing ------------------------------------------------------------------------------------------
+
+    def check_writable(self) -> None:
+        """Raise RecipeError, before anything is computed, where the root cannot be written."""
+        name = f"runs/tmp/{secrets.token_hex(8)}.partial"
+        try:
+            self.replace(name, b"")
+            self.remove(name)
+        except OSError as error:
+            raise RecipeError(
+                f"cannot write to the root `{self.root}`: {error.strerror or error}",
+                hint="choose another with --root, or repair its rights",
+            ) from error
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write `path` in one move if nothing is there; False where something already was."""
+        if self._local is None:
+            filesystem, base = self._remote()
+            try:
+                filesystem.pipe_file(f"{base}/{path}", data, mode="create")
+            except FileExistsError:
+                return False
+            return True
+        target = self._local / path
+        temporary = self._temporary(data)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(temporary, target)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Write `path` in one move, whatever was there."""
+        if self._local is None:
+            filesystem, base = self._remote()
+            filesystem.pipe_file(f"{base}/{path}", data)
+            return
+        target = self._local / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._temporary(data).replace(target)
+
+    def remove(self, path: str) -> None:
+        if self._local is not None:
+            (self._local / path).unlink(missing_ok=True)
+            return
+        filesystem, base = self._remote()
+        filesystem.rm_file(f"{base}/{path}")
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A private folder for unfinished files, on the root's own disk where the root is local."""
+        parent = None
+        if self._local is not None:
+            (self._local / "runs" / "tmp").mkdir(parents=True, exist_ok=True)
+            parent = self._local / "runs" / "tmp"
+        folder = Path(tempfile.mkdtemp(dir=parent, suffix=".partial"))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def commit(
+        self, finished: Path, stem: str, suffix: str, *, digest: str | None = None, rows: int = 0
+    ) -> DataFile:
+        """Publish a finished scratch file as `<stem>.<digest[:8]><suffix>`.
+
+        `digest` names a group of files after one of them (.bin and .idx); by default the file's own.
+        """
+        own = file_digest(finished)
+        path = f"{stem}.{(digest or own)[:8]}{suffix}"
+        size = finished.stat().st_size
+        try:
+            if self._local is not None:
+                target = self._local / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with finished.open("rb") as file:
+                    os.fsync(file.fileno())
+                finished.replace(target)
+            else:
+                filesystem, base = self._remote()
+                filesystem.put_file(str(finished), f"{base}/{path}")
+        except OSError as error:
+            raise RetryableError(f"writing `{path}` failed: {error.strerror or error}") from error
+        return DataFile(path=path, bytes=size, digest=own, rows=rows)
+
+    def _temporary(self, data: bytes) -> Path:
+        assert self._local is not None
+        folder = self._local / "runs" / "tmp"
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f"{secrets.token_hex(8)}.partial"
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return temporary
+
+
+def write_parquet(storage: Storage, stem: str, groups: Iterable[pa.Table], schema: pa.Schema) -> DataFile:
+    """The one writer: each table of `groups` becomes its own row groups of at most ROW_GROUP_ROWS rows.
+
+    Equal rows give equal bytes: chunks are combined first (batch boundaries would show in the pages),
+    settings are fixed, and there are no times or host names. An empty `groups` gives a file without rows.
+    """
+    with storage.scratch() as folder:
+        finished = folder / "data.partial"
+        rows = 0
+        with pq.ParquetWriter(finished, schema, **PARQUET_SETTINGS) as writer:
+            for table in groups:
+                whole = table.cast(schema).combine_chunks()
+                rows += whole.num_rows
+                for start in range(0, whole.num_rows, ROW_GROUP_ROWS):
+                    part = whole.slice(start, ROW_GROUP_ROWS)
+                    writer.write_table(_rebuffer(part), row_group_size=ROW_GROUP_ROWS)
+        return storage.commit(finished, stem, ".parquet", rows=rows)
+
+
+def _rebuffer(table: pa.Table) -> pa.Table:
+    """A copy whose buffers start at zero, so that a slice and a table built alone write the same bytes."""
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return pa.ipc.open_stream(sink.getvalue()).read_all().combine_chunks()
+
+
+def file_digest(path: Path) -> str:
+    """Sixteen hex digits of a file's SHA-256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def canonical_json(value: Any) -> bytes:
+    """One JSON text for equal values: sorted keys, two-space indent, a final newline."""
+    return (json.dumps(value, sort_keys=True, ensure_ascii=False, indent=2) + "\n").encode()

@@ -1,0 +1,236 @@
+"""Where a document went and why, where a token came from, and what could not be read: answers from a built stage.
+
+In: a stage's records and sidecars. Out: one `Answer` a document found by id, source id, URL or position in a shard.
+Ids are looked for column by column; text is read only by `find`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from marco_data.errors import RecipeError
+from marco_data.mix import Interval, MixturePart, parts_by_source, selection_hashes
+from marco_data.nodes.decide import measured_shards
+from marco_data.nodes.mix import at_or_after, intervals_of
+from marco_data.records import DROPPED, FAILED, KEPT, Record
+from marco_data.stage import Stage
+from marco_data.storage import DataFile, Storage
+from marco_data.tokens import Shard
+
+WANTED = [
+    "id",
+    "source",
+    "source_id",
+    "url",
+    "licence",
+    "declared_language",
+    "position",
+    "failed",
+    "lid_language",
+    "lid_score",
+    "text_bytes",
+]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A document's verdict, with what it was measured by and, for a duplicate, its surviving twin."""
+
+    id: str
+    source: str
+    source_id: str | None
+    url: str | None
+    licence: str | None
+    language: str | None
+    language_score: float | None
+    file: str
+    position: int
+    verdict: str
+    reason: str | None
+    measured: float | None
+    quality_tier: str | None
+    duplicate_of: str | None
+    similarity: float | None
+    part: str | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A row of a measure shard."""
+
+    shard: int
+    row: int
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """The files of one built stage, joined by shard and row."""
+
+    stage: Stage
+    storage: Storage
+
+    @cached_property
+    def measured(self) -> list[tuple[str, DataFile, Record]]:
+        records = self.stage.records(self.storage, "measure")
+        return [(name, file, record) for record in records for name, file in measured_shards([record])]
+
+    @cached_property
+    def verdicts(self) -> list[DataFile]:
+        return [r.data[0] for r in self.stage.records(self.storage, "decide")]
+
+    @cached_property
+    def sidecars(self) -> list[DataFile]:
+        return [r.data[0] for r in self.stage.records(self.storage, "dedup")]
+
+    @cached_property
+    def intervals(self) -> dict[tuple[str, str], Interval]:
+        return intervals_of(self.stage.mix) if self.stage.mix else {}
+
+    @cached_property
+    def part_of(self) -> dict[str, str]:
+        mixture = self.stage.recipe["mixture"]
+        return parts_by_source({name: MixturePart.model_validate(part) for name, part in mixture.items()})
+
+    def places(self, terms: Sequence[str]) -> Iterator[tuple[str, Place]]:
+        """(term, place) of every document whose id, source id or URL is one of the terms."""
+        wanted = pa.array(list(terms), pa.string())
+        for number, (_, file, _) in enumerate(self.measured):
+            table = self.storage.read_table(file.path, ["id", "source_id", "url"])
+            if number < len(self.sidecars):
+                table = table.append_column(
+                    "new_id", self.storage.read_table(self.sidecars[number].path, ["id"])["id"]
+                )
+            seen: set[int] = set()
+            for column in table.column_names:
+                for row in pc.indices_nonzero(pc.is_in(table[column], wanted)).to_pylist():
+                    if row not in seen:
+                        seen.add(row)
+                        yield table[column][row].as_py(), Place(number, row)
+
+    def position(self, prefix: str, token: int) -> Place:
+        """The document that holds a token of a shard."""
+        relative = prefix.removeprefix(self.storage.root.rstrip("/") + "/")
+        shard = next((s for s in self.stage.shards if s["prefix"] == relative), None)
+        if shard is None:
+            raise RecipeError(
+                f"no shard `{prefix}` in this stage", hint="`marco-data stats N --json` lists its shards"
+            )
+        with self.storage.scratch() as folder:
+            reader = Shard(_fetched(self.storage, shard["prefix"], folder))
+            if not 0 <= token < reader.tokens:
+                raise RecipeError(f"`{prefix}` has {reader.tokens:,} tokens; there is none at {token:,}")
+            document = reader.position(token)
+        line = self.storage.read_table(shard["lineage"]).slice(document, 1).to_pylist()[0]
+        made_from = {r.data[0].path: r.facts["shard"] for r in self.stage.records(self.storage, "tokenize")}
+        numbers = {file.path: i for i, (_, file, _) in enumerate(self.measured)}
+        return Place(numbers[made_from[line["tokenized"]]], line["row"])
+
+    def answer(self, place: Place) -> Answer:
+        _, file, record = self.measured[place.shard]
+        row = _row(self.storage, file, place.row, WANTED)
+        verdict = _row(self.storage, self.verdicts[place.shard], place.row)
+        twin = _row(self.storage, self.sidecars[place.shard], place.row) if self.sidecars else {}
+        state, reason = self._state(verdict, twin)
+        return Answer(
+            id=twin.get("id") or row["id"],
+            source=row["source"],
+            source_id=row["source_id"],
+            url=row["url"],
+            licence=row["licence"],
+            language=row["lid_language"],
+            language_score=row["lid_score"],
+            file=record.facts["files"][0]
+            if len(record.facts["files"]) == 1
+            else ", ".join(record.facts["files"][:3]),
+            position=row["position"],
+            verdict=state,
+            reason=reason,
+            measured=twin.get("jaccard") if reason and reason.startswith("dedup/") else verdict["measured"],
+            quality_tier=verdict["quality_tier"],
+            duplicate_of=self._name_of(twin["dup_of"]) if twin.get("dup_of") else None,
+            similarity=twin.get("jaccard"),
+            part=self.part_of.get(row["source"]),
+        )
+
+    def _state(self, verdict: dict[str, Any], twin: dict[str, Any]) -> tuple[str, str | None]:
+        if verdict["failed"] is not None:
+            return FAILED, verdict["failed"]
+        reason = verdict["reason"] or twin.get("reason")
+        if reason is None and self.intervals:
+            interval = self.intervals[verdict["language"], self.part_of[verdict["source"]]]
+            place = selection_hashes([twin["id"]], self._seed())
+            if not at_or_after(place, interval.lo)[0]:
+                reason = "mix/in_earlier_stage"
+            elif at_or_after(place, interval.hi)[0]:
+                reason = "mix/not_selected"
+        return (KEPT, None) if reason is None else (DROPPED, reason)
+
+    def _seed(self) -> str:
+        return str(self.stage.recipe["seed"] or self.stage.recipe["family"])
+
+    def _name_of(self, id: str) -> str:
+        """The twin as its source calls it, else its URL, else our id."""
+        for _, place in self.places([id]):
+            row = _row(self.storage, self.measured[place.shard][1], place.row, ["source_id", "url"])
+            return str(row["source_id"] or row["url"] or id)
+        return id
+
+    def failures(self) -> Iterator[dict[str, Any]]:
+        """Every row that could not be judged: where it was, why, and its first bytes as inert text."""
+        columns = ["id", "source", "source_id", "url", "position", "failed", "head"]
+        for number, (_, file, record) in enumerate(self.measured):
+            if number >= len(self.verdicts) or not any(c.outcome == FAILED for c in record.counts):
+                continue
+            table = self.storage.read_table(file.path, columns)
+            for row in table.filter(pc.is_valid(table["failed"])).to_pylist():
+                head = row.pop("head") or b""
+                yield {**row, "files": record.facts["files"][:3], "first_bytes": inert(head)}
+
+    def find(self, text: str) -> Iterator[tuple[Place, str]]:
+        """Kept documents that contain `text`, with the words around it."""
+        for number, (_, file, _) in enumerate(self.measured):
+            with self.storage.parquet(file.path) as parquet:
+                start = 0
+                for group in range(parquet.num_row_groups):
+                    column = parquet.read_row_group(group, columns=["text"])["text"]
+                    hits = pc.indices_nonzero(pc.fill_null(pc.match_substring(column, text), False))
+                    for row in hits.to_pylist():
+                        found = column[row].as_py()
+                        at = found.index(text)
+                        yield Place(number, start + row), found[max(0, at - 60) : at + len(text) + 60]
+                    start += len(column)
+
+
+def inert(data: bytes) -> str:
+    """Bytes as text that a terminal or a page cannot be moved by: everything but plain letters is escaped."""
+    text = data.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _row(storage: Storage, file: DataFile, row: int, columns: list[str] | None = None) -> dict[str, Any]:
+    with storage.parquet(file.path) as parquet:
+        start = 0
+        for group in range(parquet.num_row_groups):
+            n = parquet.metadata.row_group(group).num_rows
+            if start <= row < start + n:
+                return dict(
+                    parquet.read_row_group(group, columns=columns).slice(row - start, 1).to_pylist()[0]
+                )
+            start += n
+    raise IndexError(f"{file.path} has no row {row}")
+
+
+def _fetched(storage: Storage, prefix: str, folder: Path) -> Path:
+    """A local prefix of a shard: itself on local disk, a copy where the root is remote."""
+    if "://" not in storage.root:
+        return Path(storage.root) / prefix
+    for suffix in (".bin", ".idx"):
+        with storage.open(prefix + suffix) as source, (folder / f"shard{suffix}").open("wb") as out:
+            while block := source.read(1 << 20):
+                out.write(block)
+    return folder / "shard"

@@ -1,0 +1,1 @@
+"""Recipe families: data, not code. `marco_data.cli` finds them here by name."""
