@@ -124,9 +124,7 @@ def _part_row(part: PartTotal, drawn: Mapping[Key, int], total: int) -> dict[str
     }
 
 
-def _share_row(
-    share: Share, intervals: Mapping[Key, Interval], drawn: Mapping[Key, int], total: int
-) -> dict[str, Any]:
+def _share_row(share: Share, intervals: Mapping[Key, Interval], drawn: Mapping[Key, int], total: int) -> dict[str, Any]:
     key = (share.language, share.part)
     interval = intervals.get(key, Interval(0, 0, 0, 0))
     return {
@@ -150,9 +148,7 @@ def _hex(places: Mapping[Key, int]) -> dict[str, dict[str, str]]:
 def next_starts(blend: Mapping[str, Any]) -> dict[Key, int]:
     """Where the next stage of the same branch starts, by (language, part); what is not in it starts at 0."""
     return {
-        (language, part): int(place, 16)
-        for part, places in blend["ends"].items()
-        for language, place in places.items()
+        (language, part): int(place, 16) for part, places in blend["ends"].items() for language, place in places.items()
     }
 
 

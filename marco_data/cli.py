@@ -239,7 +239,7 @@ def _tell_built(stage: Stage, storage: Storage, choice: Choice) -> None:
     Console(width=width).print(language_table(stage))
     if not stage.complete:
         return
-    prefix = f"--root {storage.root}" + ("" if choice.family == "sample" else f" --family {choice.family}")
+    prefix = f"--root {storage.root}" + ("" if stage.family == "sample" else f" --family {stage.family}")
     n = stage.stage
     print(f"\n{len(stage.shards)} shards; the blend is {storage.uri(stage.folder)}/blend.json")
     print("\nNext:")

@@ -45,6 +45,7 @@ Shingles = Callable[[Array[np.int64]], list[Array[np.uint32]]]
 2 x PAIRS_AT_ONCE documents at a time."""
 
 PAIRS_AT_ONCE = 1 << 15
+FIRST_QUESTIONS = 8
 QUESTIONS_A_ROUND = 1 << 20
 """Bounds memory: 8 MB of pairs a round, and for counting them the shingles of at most 65,536 documents."""
 
@@ -85,7 +86,7 @@ class DropDuplicates(BaseModel):
 
     version: ClassVar[int] = 1
 
-    threshold: float = Field(0.80, gt=0, le=1)
+    threshold: float = Field(0.80, gt=0, lt=1)
     hashes: int = Field(112, ge=1)
     first: int = Field(64, ge=1)
     sigmas: float = Field(3.0, ge=0)
@@ -293,11 +294,13 @@ def _near(
     bounds = np.array([config.threshold - margin, config.threshold, config.threshold + margin])
     # Few questions a document at first, since most are settled by their first candidates; twice as many each
     # round, so that the rounds, each of which reads text, grow with the logarithm of the candidates.
-    a_document = 8
+    a_document = FIRST_QUESTIONS
     while True:
+        opened = np.flatnonzero(state == survivors.OPEN)
+        limits = np.array([a_document, min(a_document * len(opened), QUESTIONS_A_ROUND)])
         questions = survivors.settle(
-            np.flatnonzero(state == survivors.OPEN), buckets.of, buckets.starts, buckets.members, rows, bounds,
-            pairs, counted, np.array([a_document, QUESTIONS_A_ROUND]), state, survivor, jaccard, exact,
+            opened, buckets.of, buckets.starts, buckets.members, rows, bounds, pairs, counted, limits,
+            state, survivor, jaccard, exact,
         )  # fmt: skip
         if not len(questions):
             break

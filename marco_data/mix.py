@@ -170,15 +170,11 @@ def allocate(
     return _finish(drafts, weights, budget, total)
 
 
-def _listed(
-    part: MixturePart, pool: Mapping[str, int], languages: Collection[str] | None
-) -> dict[str, Fraction]:
+def _listed(part: MixturePart, pool: Mapping[str, int], languages: Collection[str] | None) -> dict[str, Fraction]:
     if part.languages is None:
         return {language: Fraction(1) for language, tokens in pool.items() if tokens}
     wanted = part.languages.items()
-    return {
-        language: _exact(share) for language, share in wanted if languages is None or language in languages
-    }
+    return {language: _exact(share) for language, share in wanted if languages is None or language in languages}
 
 
 def _divide(
@@ -344,9 +340,7 @@ class Boundary:
     Where `settled`, everything is taken and no second pass is needed.
     """
 
-    def __init__(
-        self, start: int, target: int, *, bin_lo: int, bin_hi: int, documents: int, tokens: int
-    ) -> None:
+    def __init__(self, start: int, target: int, *, bin_lo: int, bin_hi: int, documents: int, tokens: int) -> None:
         self.start = start
         self.target = target
         self.bin_lo = bin_lo
@@ -387,9 +381,7 @@ def _from(hashes: npt.NDArray[np.uint64], start: int) -> npt.NDArray[np.bool_]:
     return np.zeros(len(hashes), dtype=bool) if start >= HASH_END else hashes >= np.uint64(start)
 
 
-def select_interval(
-    hashes: npt.NDArray[np.uint64], tokens: npt.NDArray[np.int64], start: int, target: int
-) -> Interval:
+def select_interval(hashes: npt.NDArray[np.uint64], tokens: npt.NDArray[np.int64], start: int, target: int) -> Interval:
     """The interval of documents that are all in memory, shape [documents] each."""
     finder = IntervalFinder(start)
     finder.add_block(hashes, tokens)

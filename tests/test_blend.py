@@ -43,11 +43,11 @@ def blend(shards: list[BlendShard] = SHARDS, intervals: dict[Key, Interval] = IN
 def test_a_blend_says_what_is_drawn_and_what_was_asked_for():
     made = blend()
     assert (made["budget"], made["tokens"], made["drawn"]) == (800, 555, 655)
-    assert [(e["prefix"][-14:], e["tokens"], e["epochs"], e["weight"] * 655) for e in made["entries"]] == [
-        ("Latn/code-00000"[-14:], 60, 1, pytest.approx(60)),
-        ("eng/crawl-00000"[-14:], 100, 2, pytest.approx(200)),
-        ("ans/crawl-00000"[-14:], 300, 1, pytest.approx(300)),
-        ("ans/crawl-00001"[-14:], 95, 1, pytest.approx(95)),
+    assert [(e["prefix"], e["tokens"], e["epochs"], e["weight"] * 655) for e in made["entries"]] == [
+        ("tokens/code/eng_Latn/code-00000", 60, 1, pytest.approx(60)),
+        ("tokens/web/ben_Beng/crawl-00000", 100, 2, pytest.approx(200)),
+        ("tokens/web/zho_Hans/crawl-00000", 300, 1, pytest.approx(300)),
+        ("tokens/web/zho_Hans/crawl-00001", 95, 1, pytest.approx(95)),
     ]
     parts = {row["part"]: row for row in made["parts"]}
     assert (parts["web"]["requested_weight"], parts["web"]["weight"]) == (0.75, 595 / 655)
@@ -94,17 +94,12 @@ def test_the_text_is_what_megatron_parses():
     assert sum(float(word) for word in words[0::2]) == pytest.approx(1)
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 10**9)), min_size=1, max_size=20), st.booleans()
-)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 10**9)), min_size=1, max_size=20), st.booleans())
 def test_entries_sum_to_the_blend(sizes, budgeted):
-    shards = [
-        BlendShard(f"s{i}", name, "eng_Latn", name, 1, tokens) for i, (name, tokens) in enumerate(sizes)
-    ]
+    shards = [BlendShard(f"s{i}", name, "eng_Latn", name, 1, tokens) for i, (name, tokens) in enumerate(sizes)]
     available = {("eng_Latn", name): sum(t for n, t in sizes if n == name) for name, _ in sizes}
     intervals = {
-        key: Interval(0, HASH_END, sum(n == key[1] for n, _ in sizes), tokens)
-        for key, tokens in available.items()
+        key: Interval(0, HASH_END, sum(n == key[1] for n, _ in sizes), tokens) for key, tokens in available.items()
     }
     mixture = {name: MixturePart(weight=1, max_epochs=100) for name in "abc"}
     budget = 90 * max(available.values()) if budgeted else None

@@ -70,18 +70,14 @@ def test_decoding_gives_back_the_normalised_text(tokenizer, text):
 def test_only_the_last_token_is_a_control_token(tokenizer, before, after, token):
     (ids,) = tokenizer.encode_batch([before + token + after])
     assert ids[-1] == tokenizer.end_of_document_id
-    assert set(ids[:-1].tolist()).isdisjoint(
-        range(tokenizer.vocab_size - len(SPECIAL_TOKENS), tokenizer.vocab_size)
-    )
+    assert set(ids[:-1].tolist()).isdisjoint(range(tokenizer.vocab_size - len(SPECIAL_TOKENS), tokenizer.vocab_size))
 
 
 @given(texts=st.lists(UNICODE, max_size=5))
 def test_ids_do_not_depend_on_the_batch(tokenizer, texts):
     together = tokenizer.encode_batch(texts)
     assert [ids.dtype for ids in together] == [np.dtype("uint32")] * len(texts)
-    assert [ids.tolist() for ids in together] == [
-        tokenizer.encode_batch([text])[0].tolist() for text in texts
-    ]
+    assert [ids.tolist() for ids in together] == [tokenizer.encode_batch([text])[0].tolist() for text in texts]
 
 
 @given(parts=st.lists(st.one_of(UNICODE, st.sampled_from(TEXTS)), max_size=12), size=st.integers(1, 30))
@@ -176,7 +172,7 @@ def test_an_unknown_end_of_document_token_names_those_there_are(file):
 
 
 def test_an_end_of_document_token_that_text_can_spell_is_refused(file):
-    with pytest.raises(RecipeError, match="`a` of .* is an ordinary token"):
+    with pytest.raises(RecipeError, match=r"`a` of .* is an ordinary token"):
         Tokenizer.load(file, "a")
 
 
@@ -201,9 +197,7 @@ def test_a_missing_tokenizer_is_the_users_mistake(tmp_path):
         Tokenizer.load(tmp_path / "nowhere")
 
 
-@pytest.mark.skipif(
-    "MARCO_TEST_DATA" not in os.environ, reason="MARCO_TEST_DATA has Qwen's own tokenizer; unset"
-)
+@pytest.mark.skipif("MARCO_TEST_DATA" not in os.environ, reason="MARCO_TEST_DATA has Qwen's own tokenizer; unset")
 def test_qwens_own_tokenizer_loads_and_may_be_cut():
     qwen = Tokenizer.load(Path(os.environ["MARCO_TEST_DATA"]) / "qwen_tokenizer")
     assert (qwen.end_of_document_id, qwen.vocab_size, qwen._cuts) == (151_643, 151_646, True)

@@ -107,9 +107,9 @@ def settle(  # type: ignore[no-untyped-def]  # noqa: ANN201
         for i in range(n):
             c = scratch[i]
             similarity, sure = _matches(signatures[d], signatures[c]) / hashes, False
-            if similarity <= low:
-                continue
             if similarity < high:
+                if similarity <= low:
+                    continue
                 at = np.searchsorted(pairs, d * m + c)
                 if at == len(pairs) or pairs[at] != d * m + c:
                     waiting = True

@@ -24,6 +24,7 @@ def prepare(text: str) -> str:
     Linear in the text. Greek final sigma is folded to sigma, which leaves a map of single characters: what a
     character becomes does not depend on its neighbours.
     """
-    text = unicodedata.normalize("NFC", text).lower().replace("ς", "σ")
-    text = _INVISIBLE.sub("", _ADDRESS.sub(" ", text))
+    text = _INVISIBLE.sub("", text).lower().replace("ς", "σ")
+    # Composed last: lower-casing may decompose (İ), and an invisible mark may have kept two parts asunder.
+    text = _ADDRESS.sub(" ", unicodedata.normalize("NFC", text))
     return str(_NOT_LETTERS.sub(" ", text)).strip()
