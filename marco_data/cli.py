@@ -147,7 +147,7 @@ def _plan(recipe: Recipe, sample: float = 1.0, verify: bool = False) -> Dataset:
     dataset = recipe.pipeline_function()(recipe, sample=sample, verify=verify)
     if not isinstance(dataset, Dataset):
         raise RecipeError(f"the pipeline `{recipe.pipeline}` returned no plan")
-    return dataset
+    return dataset.accepting(recipe.accept)
 
 
 def _check_inputs(dataset: Dataset) -> None:

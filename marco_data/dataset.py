@@ -8,7 +8,7 @@ re-runs only what reads something else than before.
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -55,13 +55,18 @@ class Context:
     done: Mapping[str, Sequence[Record]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Node(ABC):
-    """One kind of work over all shards. `whole` nodes look at the whole corpus and so wait for all of it."""
+    """One kind of work over all shards. `whole` nodes look at the whole corpus and so wait for all of it.
+
+    `accept` are package versions declared equal by the recipe: they have one identity.
+    """
 
     name: ClassVar[str]
     whole: ClassVar[bool] = False
     version: ClassVar[int] = 1
+
+    accept: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
 
     @abstractmethod
     def config(self, tools: Tools) -> dict[str, Any]:
@@ -83,7 +88,7 @@ class Node(ABC):
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        return {"node": self.name, "version": self.version, "config": self.config(Tools())}
+        return {"node": self.name, "version": self.version, "config": self.config(Tools(self.accept))}
 
     def __getstate__(self) -> dict[str, Any]:
         # The cached folder travels with the node: a worker need not hash models again to know where to write.
@@ -102,6 +107,10 @@ class Dataset:
         if any(node.name == other.name for other in self.nodes):
             raise RecipeError(f"the plan has two `{node.name}` nodes")
         return Dataset((*self.nodes, node))
+
+    def accepting(self, versions: Mapping[str, tuple[str, ...]]) -> "Dataset":
+        """This plan with package versions declared equal: `{"ftfy": ("6.3.1", "6.3.2")}`."""
+        return Dataset(tuple(replace(node, accept=versions) for node in self.nodes))
 
     def node(self, name: str) -> Node:
         return next(n for n in self.nodes if n.name == name)

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
+from numpy.typing import NDArray as Array
 from pydantic import BaseModel, ConfigDict, Field
 
 from marco_data.errors import RecipeError
@@ -36,7 +36,6 @@ REASONS = (None, "dedup/same_id", "dedup/exact", "dedup/near")
 PROPOSED = 0.97
 """A pair at the threshold has to share a bucket with at least this probability."""
 
-Array = npt.NDArray
 Signatures = Callable[[], Iterator[Array[np.uint32]]]
 """Called twice; yields the signatures of all documents in their order, in blocks uint32[any, hashes]."""
 
@@ -60,17 +59,18 @@ class Banding:
 
     def probability(self, jaccard: float) -> float:
         """That a pair of this similarity meets in at least one bucket."""
-        return 1.0 - (1.0 - jaccard**self.rows) ** self.bands
+        return float(1.0 - (1.0 - jaccard**self.rows) ** self.bands)
 
     @property
     def knee(self) -> float:
         """The similarity at which the curve rises most steeply."""
-        return (1.0 / self.bands) ** (1.0 / self.rows)
+        return float((1.0 / self.bands) ** (1.0 / self.rows))
 
     def __str__(self) -> str:
+        proposed = self.probability(self.threshold)
         return (
-            f"{self.bands} bands x {self.rows} rows: verified threshold {self.threshold:.2f}, LSH knee "
-            f"{self.knee:.2f}, a pair at the threshold is proposed with probability {self.probability(self.threshold):.3f}"
+            f"{self.bands} bands x {self.rows} rows: verified threshold {self.threshold:.2f}, "
+            f"LSH knee {self.knee:.2f}, a pair at the threshold is proposed with probability {proposed:.3f}"
         )
 
 
@@ -222,7 +222,7 @@ def _shared(id: Array[np.uint64]) -> Array[np.int64]:
 
 def _starts(keys: Array[np.uint64]) -> Array[np.bool_]:
     """Of sorted rows [n, columns], whether each differs from the one before it (the first does)."""
-    out = np.ones(len(keys), np.bool_)
+    out: Array[np.bool_] = np.ones(len(keys), np.bool_)
     out[1:] = (keys[1:] != keys[:-1]).any(axis=1)
     return out
 

@@ -276,6 +276,7 @@ def write_manifest(storage: Storage, node: Node, tasks: Sequence[Task], records:
             {
                 "node": node.name,
                 "identity": node.identity,
+                "accept": {name: list(versions) for name, versions in node.accept.items()},
                 "tasks": len(records),
                 "records": file.path,
                 "counts": [asdict(c) for c in counts],

@@ -65,7 +65,7 @@ class IdentifyLanguageSection(Section):
 
 class QualitySection(Section):
     limits: str = "fineweb2"
-    overrides: Annotated[dict[str, dict[str, float]], BeforeValidator(_by_code)] = {}
+    overrides: Annotated[dict[str, dict[str, float | None]], BeforeValidator(_by_code)] = {}
     tier_margin: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
 

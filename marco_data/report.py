@@ -70,7 +70,7 @@ def language_table(stage: Stage) -> Table:
             row["kept"] += count.documents
             row["tokens"] += count.tokens
         elif count.outcome in (DROPPED, FAILED):
-            step = "failed" if count.outcome == FAILED else count.reason.partition("/")[0]
+            step = "failed" if count.outcome == FAILED else f"-{count.reason.partition('/')[0]}"
             steps[step] = None
             row[step] += count.documents
     table = Table(title=f"{stage.family} stage {stage.stage}", title_justify="left", show_footer=True)
@@ -79,7 +79,7 @@ def language_table(stage: Stage) -> Table:
     total = {name: sum(row[name] for row in rows.values()) for name in names}
     table.add_column("language", footer="all")
     for name in names:
-        table.add_column(name.replace("_", " "), justify="right", footer=f"{total[name]:,}")
+        table.add_column(name.replace("_", " ").replace("-read", "-reading"), justify="right", footer=f"{total[name]:,}")
     ranked = sorted(rows.items(), key=lambda item: (-item[1]["tokens"], item[0]))
     for code, row in ranked:
         label = f"{code} {LANGUAGES[code].name}" if code in LANGUAGES else code
@@ -87,4 +87,4 @@ def language_table(stage: Stage) -> Table:
     return table
 
 
-_ORDER = ["failed", "read", "normalize", "select_language", "quality", "dedup", "mix"]
+_ORDER = ["failed", "-read", "-normalize", "-url_block_list", "-select_language", "-quality", "-dedup", "-mix"]

@@ -42,8 +42,14 @@ class StepOutput:
     failed: pa.Array | None = None
 
 
+@dataclass(frozen=True)
 class Tools:
-    """What a step may use of the machine it runs on. Context: nothing in here is identity."""
+    """What a step may use of the machine it runs on. Context: nothing in here is identity.
+
+    `accept` are the package versions that the recipe declares equal.
+    """
+
+    accept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def path(self, uri: str) -> Path:
         """A local file with the content of `uri` (a model, a block list), fetched once per process."""
@@ -100,7 +106,7 @@ class Step(BaseModel):
             "version": self.version if self.version is not None else _source_hash(type(self)),
             "config": config,
             "content": content,
-            "packages": package_versions(self.packages),
+            "packages": package_versions(self.packages, tools.accept),
         }
 
 
@@ -199,6 +205,13 @@ def _join(outputs: list[StepOutput], step: Step, batch: pa.RecordBatch) -> StepO
     )
 
 
-def package_versions(names: tuple[str, ...]) -> dict[str, str]:
-    """{package: installed version}: identity wherever a third-party package shapes the output."""
-    return {name: importlib.metadata.version(name) for name in sorted(names)}
+def package_versions(
+    names: tuple[str, ...], accept: Mapping[str, tuple[str, ...]] | None = None
+) -> dict[str, str]:
+    """{package: installed version}: identity wherever a third-party package shapes the output.
+
+    Versions that `accept` lists for a package stand for one another: the first of them is the name of all.
+    """
+    versions = {name: importlib.metadata.version(name) for name in sorted(names)}
+    equal = accept or {}
+    return {name: equal[name][0] if v in equal.get(name, ()) else v for name, v in versions.items()}

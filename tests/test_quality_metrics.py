@@ -1,5 +1,6 @@
 """The metrics against datatrove's filters fed the same words: the figure is the one at which the verdict turns."""
 
+import json
 import math
 import os
 import time
@@ -115,19 +116,17 @@ def test_figures_equal_datatrove_on_clean_documents(code: str):
     root = os.environ.get("MARCO_TEST_DATA")
     if root is None:
         pytest.skip("MARCO_TEST_DATA is not set")
-    import orjson
-    import zstandard
+    zstandard = pytest.importorskip("zstandard")
 
     language = LANGUAGES[code]
     with zstandard.open(Path(root) / "clean" / f"{language.iso639_1}.jsonl.zst", "rt", encoding="utf-8") as lines:
         for line, _ in zip(lines, range(15), strict=False):
-            assert_equals_datatrove(orjson.loads(line)["text"][:5000], language)
+            assert_equals_datatrove(json.loads(line)["text"][:5000], language)
 
 
-PIECES = st.sampled_from(
-    ["the", "of", "cat", "Ünï", "4", "12.5", ".", "...", "…", "#", "•", "- ", "€", "។", "。", "'", "\n", "\n\n"]
-    + ["\r\n", "\u2028", " ", " ", " ", "\t", "!", "same line.\n", "    ", "na na na na na na na na "]
-)
+WORDS = ["the", "of", "cat", "Ünï", "4", "12.5", ".", "...", "…", "#", "•", "€", "។", "。", "'", "!"]
+SPACES = [" ", " ", " ", "\t", "    ", "\n", "\n\n", "\r\n", "\u2028"]
+PIECES = st.sampled_from([*WORDS, *SPACES, "- ", "same line.\n", "na na na na na na na na "])
 
 
 @settings(max_examples=150, deadline=None)

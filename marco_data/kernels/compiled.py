@@ -15,19 +15,20 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from numba.core import config
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
     """`function` in machine code: no Python objects inside, the lock on the interpreter released."""
-    given = numba.config.CACHE_DIR
+    given = config.CACHE_DIR
     # Read when the decorator runs: set for this moment only, so that other packages keep their own place.
-    numba.config.CACHE_DIR = given or str(cache_folder())
+    config.CACHE_DIR = given or str(cache_folder())
     try:
-        return numba.njit(cache=True, nogil=True)(function)
+        return numba.njit(cache=True, nogil=True)(function)  # type: ignore[return-value]
     finally:
-        numba.config.CACHE_DIR = given
+        config.CACHE_DIR = given
 
 
 @cache

@@ -45,12 +45,12 @@ def permutations(hashes: int) -> tuple[Hashes, Hashes]:
 
 
 @compiled
-def _rotate(x, bits):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _rotate(x: np.uint64, bits: int) -> np.uint64:
     return (x << np.uint64(bits)) | (x >> np.uint64(64 - bits))
 
 
 @compiled
-def _word(data, at, width):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _word(data: Bytes, at: int, width: int) -> np.uint64:
     value = np.uint64(0)
     for i in range(width):
         value |= np.uint64(data[at + i]) << np.uint64(8 * i)

@@ -17,12 +17,12 @@ OPEN, KEPT, DROPPED = np.int8(0), np.int8(1), np.int8(2)
 
 
 @compiled
-def jaccards(  # noqa: ANN201
+def jaccards(
     shingles: npt.NDArray[np.uint32],
     offsets: npt.NDArray[np.int64],
     left: npt.NDArray[np.int64],
     right: npt.NDArray[np.int64],
-):  # type: ignore[no-untyped-def]
+) -> npt.NDArray[np.float64]:
     """|A and B| / |A or B| of pairs of ascending sets, float64[pairs]; set i is shingles[offsets[i]:offsets[i+1]]."""
     out = np.empty(len(left), np.float64)
     for p in range(len(left)):
@@ -39,7 +39,14 @@ def jaccards(  # noqa: ANN201
 
 
 @compiled
-def _candidates(d, buckets, starts, members, state, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _candidates(
+    d: int,
+    buckets: npt.NDArray[np.int32],
+    starts: npt.NDArray[np.int64],
+    members: npt.NDArray[np.int32],
+    state: npt.NDArray[np.int8],
+    out: npt.NDArray[np.int32],
+) -> int:
     """Write the members before d of its buckets that are not dropped to `out`, ascending; their number."""
     n = 0
     for band in range(buckets.shape[1]):
@@ -63,7 +70,7 @@ def _candidates(d, buckets, starts, members, state, out):  # type: ignore[no-unt
 
 
 @compiled
-def _matches(a, b):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _matches(a: npt.NDArray[np.uint32], b: npt.NDArray[np.uint32]) -> int:
     n = 0
     for k in range(len(a)):
         n += a[k] == b[k]
@@ -71,7 +78,7 @@ def _matches(a, b):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
 
 
 @compiled
-def settle(  # type: ignore[no-untyped-def]  # noqa: ANN201
+def settle(
     opened: npt.NDArray[np.int64],
     buckets: npt.NDArray[np.int32],
     starts: npt.NDArray[np.int64],
@@ -85,7 +92,7 @@ def settle(  # type: ignore[no-untyped-def]  # noqa: ANN201
     survivor: npt.NDArray[np.int32],
     jaccard: npt.NDArray[np.float64],
     exact: npt.NDArray[np.bool_],
-):
+) -> npt.NDArray[np.int64]:
     """One walk over the `opened` documents, ascending; returns the pairs it asks for, as later * m + earlier.
 
     buckets int32[m, bands]: a document's bucket in each band, -1 where it is alone; members[starts[b]:starts[b+1]]:

@@ -42,7 +42,7 @@ def read_lines(file: Path) -> Iterator[tuple[str, str]]:
     """(label, text) of each line, labels in our codes where they are ours."""
     rows = [line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()]
     label, text = 0, 1
-    if rows and "label" in rows[0] and "text" in rows[0]:
+    if rows and {"label", "text"} <= set(rows[0]):
         label, text = rows[0].index("label"), rows[0].index("text")
         rows = rows[1:]
     for number, row in enumerate(rows, 1):

@@ -71,16 +71,15 @@ def read_documents(folder: Path) -> list[Document]:
     files = sorted(p for p in folder.iterdir() if p.name.endswith((".jsonl", ".jsonl.zst")))
     if not files:
         raise RecipeError(f"no *.jsonl or *.jsonl.zst in `{folder}`", hint="fields: id, text, label")
-    return [
-        Document(
-            id=row["id"],
-            text=row["text"],
-            label=from_label(row["label"]),
-            source=f"{row.get('source', 'unknown')} ({row.get('licence', 'licence unknown')})",
-        )
-        for path in files
-        for row in map(json.loads, _lines(path))
-    ]
+    return [_document(path, json.loads(line)) for path in files for line in _lines(path)]
+
+
+def _document(path: Path, row: dict[str, str]) -> Document:
+    missing = [name for name in ("id", "text", "label") if name not in row]
+    if missing:
+        raise RecipeError(f"{path}: a document without `{'`, `'.join(missing)}`", hint="fields: id, text, label")
+    source = f"{row.get('source', 'unknown')} ({row.get('licence', 'licence unknown')})"
+    return Document(row["id"], row["text"], from_label(row["label"]), source)
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -113,6 +112,8 @@ def training_lines(documents: Sequence[Document], plan: Lines, seed: int) -> lis
 
 def _of_language(label: str, texts: list[str], plan: Lines, chance: random.Random) -> list[str]:
     sentences = [line for text in texts for s in _SENTENCE_END.split(text) if len(line := normaliser.prepare(s)) > 1]
+    if not sentences:
+        return []
     chance.shuffle(sentences)
     ours = LANGUAGES.get(label)
     budget = min(plan.characters, 2 * sum(map(len, sentences))) if ours else plan.characters

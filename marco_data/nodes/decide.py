@@ -37,7 +37,7 @@ VERDICTS = pa.schema(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decide(Node):
     """`steps` read columns only; the first that gives a reason has the word."""
 

@@ -92,7 +92,7 @@ def shards_of(context: Context) -> list[Shard]:
     ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SameIds(Node):
     """The same id with the same text again is dropped; with another text both get a new id, and it is counted."""
 
@@ -138,7 +138,7 @@ class SameIds(Node):
         return Outcome((data,), facts={"renamed": found.renamed})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Duplicates(Node):
     """Exact and near duplicates: a task a language, so that no language waits for another."""
 
@@ -209,13 +209,13 @@ class LanguageCorpus:
     def _load(self) -> None:
         if "_documents" in self.__dict__:
             return
-        changed = self.storage.read_table(self.same_ids.path)
+        changed = _by_shard(self.storage.read_table(self.same_ids.path))
         numbers, rows, ids, hashes, low = [], [], [], [], []
         for number, shard in enumerate(self.shards):
             verdicts = self.storage.read_table(
                 shard.verdicts.path, ["language", "failed", "reason", "quality_tier"]
             )
-            mine = changed.filter(pc.equal(changed["shard"], shard.name))
+            mine = changed.get(shard.name, SAME_IDS.empty_table())
             keep = np.array(pc.and_(passed(verdicts), pc.equal(verdicts["language"], self.language)))
             repeated = mine.filter(pc.is_valid(mine["dup_of"]))["row"].to_numpy()
             keep[repeated] = False
@@ -241,43 +241,38 @@ class LanguageCorpus:
 
     def signatures(self) -> Iterator[npt.NDArray[np.uint32]]:
         numbers, rows = self.places
+        ends = np.searchsorted(numbers, np.arange(len(self.shards) + 1))
         for number, shard in enumerate(self.shards):
-            mine = rows[numbers == number]
-            for start, table in self._groups(shard, ["signature"]):
-                inside = mine[(mine >= start) & (mine < start + table.num_rows)] - start
+            mine = rows[ends[number] : ends[number + 1]]
+            for start, table in self._groups(shard, ["signature"], mine):
+                inside = _between(mine, start, start + table.num_rows) - start
                 if len(inside):
                     column = table["signature"].combine_chunks().take(pa.array(inside))
                     yield column.flatten().to_numpy().reshape(len(inside), -1)
 
     def shingles(self, indices: npt.NDArray[np.int64]) -> list[npt.NDArray[np.uint32]]:
         numbers, rows = self.places
-        answers: dict[int, npt.NDArray[np.uint32]] = {}
+        answers: list[npt.NDArray[np.uint32]] = []
         hashes = self.sign.shingler(LANGUAGES[self.language])
-        for number in np.unique(numbers[indices]):
-            wanted = {int(rows[i]): int(i) for i in indices if numbers[i] == number}
-            for start, table in self._groups(self.shards[number], ["text"], set(wanted)):
-                for row, i in wanted.items():
-                    if start <= row < start + table.num_rows:
-                        answers[i] = hashes(table["text"][row - start].as_py())
-        return [answers[int(i)] for i in indices]
+        # Indices ascend, and so do shards and rows: one walk over both answers in the order asked for.
+        shard_of, first = np.unique(numbers[indices], return_index=True)
+        for number, asked in zip(shard_of, np.split(rows[indices], first[1:]), strict=True):
+            for start, table in self._groups(self.shards[number], ["text"], asked):
+                inside = _between(asked, start, start + table.num_rows) - start
+                answers += [hashes(text) for text in table["text"].take(pa.array(inside)).to_pylist()]
+        return answers
 
     def _groups(
-        self, shard: Shard, columns: list[str], rows: set[int] | None = None
+        self, shard: Shard, columns: list[str], rows: npt.NDArray[np.int32]
     ) -> Iterator[tuple[int, pa.Table]]:
-        """(first row, row group) of the row groups that hold this language, or any of `rows`."""
+        """(first row, row group) of the row groups that hold any of the ascending `rows`."""
         with self.storage.parquet(shard.measure.path) as parquet:
             start = 0
-            column = parquet.schema_arrow.get_field_index("lid_language")
             for group in range(parquet.num_row_groups):
-                metadata = parquet.metadata.row_group(group)
-                n = metadata.num_rows
-                wanted = rows is None or any(start <= row < start + n for row in rows)
-                statistics = _leaf(metadata, "lid_language", column).statistics
-                if wanted and (
-                    statistics is None or not statistics.has_min_max or statistics.min == self.language
-                ):
+                end = start + parquet.metadata.row_group(group).num_rows
+                if len(_between(rows, start, end)):
                     yield start, parquet.read_row_group(group, columns=columns)
-                start += n
+                start = end
 
     def report(self, verdicts: Verdicts) -> pa.Table:
         """What was found, for the rows of which anything is to be said."""
@@ -303,17 +298,24 @@ class LanguageCorpus:
         )
 
 
-def _leaf(metadata: Any, name: str, guess: int) -> Any:
-    """A row group's column by name; nested columns (the signature) shift the numbers of those after them."""
-    for i in range(guess, metadata.num_columns):
-        if metadata.column(i).path_in_schema == name:
-            return metadata.column(i)
-    return next(
-        metadata.column(i) for i in range(metadata.num_columns) if metadata.column(i).path_in_schema == name
-    )
+def _between(rows: npt.NDArray[np.int32], start: int, end: int) -> npt.NDArray[np.int32]:
+    """Those of ascending rows that lie in [start, end)."""
+    return rows[np.searchsorted(rows, start) : np.searchsorted(rows, end)]
 
 
-@dataclass(frozen=True)
+def _by_shard(table: pa.Table) -> dict[str, pa.Table]:
+    """The rows of a table sorted by `shard`, by shard."""
+    if table.num_rows == 0:
+        return {}
+    runs = pc.run_end_encode(table["shard"].combine_chunks())
+    ends = runs.run_ends.to_pylist()
+    return {
+        name: table.slice(start, end - start)
+        for name, start, end in zip(runs.values.to_pylist(), [0, *ends], ends, strict=False)
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Dedup(Node):
     """The sidecars: what was found, laid beside each shard's own verdicts."""
 

@@ -34,7 +34,7 @@ from marco_data.storage import Storage, write_parquet
 UNIDENTIFIED = "und"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Measure(Node):
     """`steps` run in order; once one has added `lid_language`, those after it see one language at a time.
 
@@ -94,7 +94,7 @@ class Measure(Node):
                     "slice": part.identity(),
                     "source": name,
                     "licence": source.licence,
-                    "packages": package_versions(packages_of(part.format)),
+                    "packages": package_versions(packages_of(part.format), self.accept),
                 }
                 task = Task(self, part.name, reads, (name, source, part), part.bytes)
                 if self.sample >= 1 or int(task.key[-12:], 16) < self.sample * 16**12:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from marco_data.dataset import Context, Node, Outcome, Task
 from marco_data.blend import next_starts
+from marco_data.dataset import Context, Node, Outcome, Task
 from marco_data.mix import (
     Boundary,
     Interval,
@@ -42,7 +42,7 @@ class Block:
     lengths: npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Mix(Node):
     """`after` names the stage this one continues: family/stage, `previous` (the nearest below), or `nothing`."""
 

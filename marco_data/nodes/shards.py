@@ -7,6 +7,7 @@ a new input file rewrites one group; memory holds lengths and places, the tokens
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,7 @@ LINEAGE = pa.schema(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shards(Node):
     name: ClassVar[str] = "shards"
     whole: ClassVar[bool] = True
@@ -55,18 +56,18 @@ class Shards(Node):
     def tasks(self, context: Context) -> list[Task]:
         facts = context.done["mix"][0].facts
         intervals = intervals_of(facts)
-        tokenized = context.done["tokenize"]
+        by_place: dict[tuple[str, str], list[Record]] = defaultdict(list)
+        for record in context.done["tokenize"]:
+            for place in dict.fromkeys((c.language, c.source) for c in record.counts):
+                by_place[place].append(record)
         tasks = []
         for row in facts["sources"]:
             part, language, source = row["part"], row["language"], row["source"]
-            holding = [
-                r for r in tokenized if any(c.language == language and c.source == source for c in r.counts)
-            ]
             groups = 1 << max(0, (row["tokens"] - 1) // self.shard_tokens).bit_length()
-            for group in range(groups):
-                members = [r for r in holding if _group(r, groups) == group]
-                if not members:
-                    continue
+            grouped: dict[int, list[Record]] = defaultdict(list)
+            for record in by_place[language, source]:
+                grouped[_group(record, groups)].append(record)
+            for group, members in sorted(grouped.items()):
                 interval = intervals[language, part]
                 reads = {
                     "tokens": [r.data[0].digest for r in members],
@@ -120,11 +121,7 @@ class Shards(Node):
 def _group(record: Record, groups: int) -> int:
     """Which group a tokenized file belongs to; the name says which input it came from, not what it holds."""
     name = record.key.rpartition(".")[0]
-    return (
-        hashlib.sha256(name.encode()).digest()[0] % groups
-        if groups <= 256
-        else int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % groups
-    )
+    return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) % groups
 
 
 @dataclass(frozen=True)

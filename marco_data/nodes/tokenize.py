@@ -36,7 +36,7 @@ TOKENS = pa.schema(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tokenize(Node):
     name: ClassVar[str] = "tokenize"
 
@@ -48,7 +48,7 @@ class Tokenize(Node):
         return {
             "tokenizer": tokenizer.digest,
             "end_of_document": self.end_of_document,
-            "packages": package_versions(("tokenizers",)),
+            "packages": package_versions(("tokenizers",), tools.accept),
         }
 
     def tasks(self, context: Context) -> list[Task]:

@@ -1,7 +1,8 @@
 """Apply limits: the `quality_<metric>` columns and a document's language in, a verdict and a tier out.
 
 Reads columns only, so a changed limit re-decides in seconds. The limits are FineWeb-2's per language (for English
-FineWeb's and Gopher's defaults) with a recipe's overrides; the first metric that is out of its limit, in
+FineWeb's and Gopher's defaults; replaced in three languages that FineWeb-2 split into other words, see
+`languages/limits_for_our_words.csv`), with a recipe's overrides. The first metric that is out of its limit, in
 FineWeb-2's order, gives the reason.
 """
 
@@ -239,10 +240,17 @@ def _limits(code: str, values: Mapping[str, Any]) -> Limits:
 
 @cache
 def _fineweb2() -> Mapping[str, Limits]:
-    table = (resources.files("marco_data.languages") / "fineweb2_limits.csv").read_text("utf-8")
-    return {
-        row["language"]: Limits.model_validate(
-            {limit: float(row[column]) for limit, column in FINEWEB2_NAMES.items() if row[column]}
-        )
-        for row in csv.DictReader(table.splitlines())
+    """FineWeb-2's limits, with the few that our words make meaningless in a language replaced."""
+    limits = {
+        row["language"]: {limit: float(row[column]) for limit, column in FINEWEB2_NAMES.items() if row[column]}
+        for row in _rows("fineweb2_limits.csv")
     }
+    changes: dict[str, dict[str, float | None]] = {}
+    for row in _rows("limits_for_our_words.csv"):
+        changes.setdefault(row["language"], {})[row["limit"]] = float(row["value"]) if row["value"] else None
+    return {code: Limits.model_validate({**values, **changes.get(code, {})}) for code, values in limits.items()}
+
+
+def _rows(table: str) -> Iterable[dict[str, str]]:
+    text = (resources.files("marco_data.languages") / table).read_text("utf-8")
+    return csv.DictReader(text.splitlines())

@@ -23,8 +23,9 @@ from marco_data.words import split_words
 class DatatroveFilter(Step):
     """`filter` is the import path of a `datatrove` filter class, `arguments` what it is constructed with.
 
-    A filter that edits what it keeps (`C4QualityFilter` takes lines out) edits here too. Filters see one document at a time, so one that judges a document by its batch, or draws at random
-    (`SamplerFilter`), does not keep the contract of a step.
+    A filter that edits what it keeps (`C4QualityFilter` takes lines out) edits here too. Filters see one document
+    at a time, so one that judges a document by its batch, or draws at random (`SamplerFilter`), does not keep the
+    contract of a step.
     """
 
     version: ClassVar[int] = 1
@@ -101,7 +102,7 @@ def _filter_class(path: str) -> type:
 def _our_words(language: Language | None) -> Any:  # a datatrove WordTokenizer
     from datatrove.utils.word_tokenizers import WordTokenizer
 
-    class UnicodeWords(WordTokenizer):
+    class UnicodeWords(WordTokenizer):  # type: ignore[misc]
         def word_tokenize(self, text: str) -> list[str]:
             return split_words(text, language)
 

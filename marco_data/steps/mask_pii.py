@@ -28,7 +28,9 @@ _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _AFTER_AT = re.compile(rf"(?:{_LABEL}\.)+{_LABEL}")
 _BYTE = r"(?:25[0-5]|2[0-4][0-9]|[01]?[0-9]?[0-9])"
 _IP_ADDRESS = re.compile(rf"(?<![0-9.])(?:{_BYTE}\.){{3}}{_BYTE}(?![0-9]|\.[0-9])")
-_PHONE = re.compile(r"(?<![\w+])\+[1-9][0-9]{0,2}[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?[0-9](?:[ .-]?[0-9]){6,12}(?![ .-]?[0-9])")
+_PHONE = re.compile(
+    r"(?<![\w+])\+[1-9][0-9]{0,2}[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?[0-9](?:[ .-]?[0-9]){6,12}(?![ .-]?[0-9])"
+)
 
 
 class MaskPii(Step):
@@ -74,9 +76,9 @@ def mask_emails(text: str) -> tuple[str, int]:
     masked = done = 0
     at = text.find("@")
     while at >= 0:
-        before = _BEFORE_AT.search(text, max(done, at - 64), at)
         after = _AFTER_AT.match(text, at + 1, at + 254)
-        if before is None or after is None:
+        before = after and _BEFORE_AT.search(text, max(done, at - 64), at)
+        if after is None or before is None:
             at = text.find("@", at + 1)
             continue
         masked += text[before.start() : after.end()] != EMAIL
@@ -86,9 +88,7 @@ def mask_emails(text: str) -> tuple[str, int]:
     return "".join([*pieces, text[done:]]), masked
 
 
-def _replace(
-    pattern: re.Pattern[str], text: str, example: str, is_personal: Callable[[str], bool]
-) -> tuple[str, int]:
+def _replace(pattern: re.Pattern[str], text: str, example: str, is_personal: Callable[[str], bool]) -> tuple[str, int]:
     masked = 0
 
     def replacement(found: re.Match[str]) -> str:

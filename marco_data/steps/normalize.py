@@ -82,29 +82,36 @@ class Normalize(Step):
         return normalize_batch
 
     def _normalize(self, text: str) -> tuple[str, bool, str | None, float | None]:
-        repaired = repair(text)
-        unreadable = sum(n for c, n in Counter(repaired).items() if _is_unreadable(c)) / max(len(repaired), 1)
-        normal = _settle(repaired)
+        """(normal form, whether mojibake was repaired, reason, measured)."""
+        first = repair(text)
+        unreadable = sum(n for c, n in Counter(first).items() if _is_unreadable(c)) / max(len(first), 1)
+        normal, repaired_again = _settle(first)
+        repaired = first != text or repaired_again
         if unreadable > self.max_unreadable:
-            return normal, repaired != text, BINARY, round(unreadable, 4)
+            return normal, repaired, BINARY, round(unreadable, 4)
         if not normal:
-            return normal, repaired != text, EMPTY, 0.0
-        return normal, repaired != text, None, None
+            return normal, repaired, EMPTY, 0.0
+        return normal, repaired, None, None
 
 
 def normalize(text: str) -> str:
     """The normal form of a text; the normal form of a normal form is itself."""
-    return _settle(repair(text))
+    return _settle(repair(text))[0]
 
 
-def _settle(text: str) -> str:
-    """A repaired text cleaned, and repaired and cleaned again until neither finds anything to do."""
+def _settle(text: str) -> tuple[str, bool]:
+    """A repaired text cleaned, and repaired and cleaned again until neither finds anything to do.
+
+    Returns it and whether another repair was done.
+    """
+    repaired = False
     for _ in range(_MOST_PASSES):
         cleaned = clean(text)
         if cleaned == text:
             break
         text = repair(cleaned)
-    return text
+        repaired |= text != cleaned
+    return text, repaired
 
 
 def repair(text: str) -> str:

@@ -38,7 +38,7 @@ class Sign(Step):
     packages: ClassVar[tuple[str, ...]] = ("icu4py",)
 
     hashes: int = Field(112, ge=1)
-    shingle_sizes: dict[str, int] = {}
+    shingle_sizes: dict[str, int] = Field(default_factory=dict)
 
     @property
     def adds(self) -> pa.Schema:  # type: ignore[override]  # the signature's length is configuration

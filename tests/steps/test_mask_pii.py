@@ -45,10 +45,8 @@ def test_masked_counts_are_a_column():
     assert output.columns["mask_pii_masked"].to_pylist() == [1, 0]
 
 
-PIECES = st.sampled_from(
-    ["ann", "b-c", ".", "..", "@", "@", "x.org", "-", "é", " ", ",", "8.8.8.8", "10.0.0.1", "300.1.1.1", "+49 30 1234567"]
-    + [EMAIL, "_", "[", "'", "co.uk", "中", "\n", "%", "9", "+", "(0)"]
-)
+ADDRESSES = ["8.8.8.8", "10.0.0.1", "300.1.1.1", "+49 30 1234567", EMAIL]
+PIECES = st.sampled_from([*ADDRESSES, *"@@.-é_,['中%9+ \n", "..", "ann", "b-c", "x.org", "co.uk", "(0)"])
 TEXT = st.lists(PIECES, max_size=30).map("".join)
 
 

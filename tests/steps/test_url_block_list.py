@@ -46,7 +46,7 @@ def test_the_content_of_a_list_is_identity_and_its_path_is_not(lists: UrlBlockLi
 
 
 def test_a_step_without_a_list_and_a_missing_list_are_refused(tmp_path: Path):
-    with pytest.raises(RecipeError, match="names no list"):
+    with pytest.raises(ValueError, match="names no list"):
         UrlBlockList()
     with pytest.raises(RecipeError, match=r"missing\.txt"):
         UrlBlockList(domains=str(tmp_path / "missing.txt")).bind(None, Tools())
