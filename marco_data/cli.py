@@ -12,19 +12,18 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from marco_data import __version__
-from marco_data.catalog import INPUT, Choice, parse_fields, resolve
+from marco_data.catalog import Choice, parse_fields, resolve
 from marco_data.dataset import Dataset
 from marco_data.errors import MarcoError, RecipeError
 from marco_data.execute import Executor, LocalExecutor, Run
 from marco_data.execute import run as run_plan
 from marco_data.languages import LANGUAGES
-from marco_data.plan import NodePlan, SourcePlan, plan_nodes, plan_object, plan_sources
+from marco_data.plan import plan_nodes, plan_object, plan_sources
 from marco_data.progress import show_progress
 from marco_data.recipe import Recipe, load_recipe
-from marco_data.report import language_table, stats_object
+from marco_data.report import describe, print_books, print_built, print_plan, stats_object
 from marco_data.sources import check_fields
 from marco_data.stage import Stage, find_stage, finish, load_stage
 from marco_data.storage import Storage
@@ -32,7 +31,6 @@ from marco_data.why import Answer, Lookup
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 err = Console(stderr=True)
-out = Console()
 
 Family = Annotated[str, typer.Option(help="Recipe family.")]
 RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="A recipe file instead of a family's.")]
@@ -139,7 +137,7 @@ def build_stage(
     if json_output:
         print(json.dumps(stats_object(built, storage), ensure_ascii=False))
     else:
-        _tell_built(built, storage, choice)
+        print_built(built, storage)
     raise typer.Exit(code)
 
 
@@ -234,22 +232,6 @@ def _say(message: str) -> None:
     err.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
-def _tell_built(stage: Stage, storage: Storage, choice: Choice) -> None:
-    width = None if out.is_terminal else 200
-    Console(width=width).print(language_table(stage))
-    if not stage.complete:
-        return
-    prefix = f"--root {storage.root}" + ("" if stage.family == "sample" else f" --family {stage.family}")
-    n = stage.stage
-    print(f"\n{len(stage.shards)} shards; the blend is {storage.uri(stage.folder)}/blend.json")
-    print("\nNext:")
-    print(f"  marco-data stats {n} {prefix}            # the books, by reason and part; --json for scripts")
-    print(f"  marco-data why ID-OR-URL {prefix}      # where a document went, and why")
-    print(f"  marco-data failures {n} {prefix}         # rows that could not be read")
-    if INPUT not in stage.recipe["mixture"]:
-        print(f"  marco-data build-stage {n} --input my.jsonl --field text=content")
-
-
 @app.command()
 def plan(
     target: Annotated[str, typer.Argument(help="A stage number, or a recipe file.")],
@@ -279,33 +261,13 @@ def plan(
     if json_output:
         print(json.dumps(plan_object(sources, nodes, title, None), ensure_ascii=False))
         return
-    _print_plan(title, resolved, sources, nodes)
+    print_plan(title, resolved, sources, nodes)
 
 
 def _target(target: str, choice: Choice) -> Choice:
     if target.isdigit():
         return Choice(int(target), *list(vars(choice).values())[1:])
     return Choice(None, choice.family, Path(target), *list(vars(choice).values())[3:])
-
-
-def _print_plan(title: str, recipe: Recipe, sources: list[SourcePlan], nodes: list[NodePlan]) -> None:
-    budget = f"{recipe.budget:,} tokens" if recipe.budget else "no budget: everything once"
-    print(f"{title}: {len(recipe.languages)} languages, {budget}")
-    for s in sources:
-        what = f"{s.files} files, {s.bytes:,} bytes" if s.problem is None else f"not reachable from here: {s.problem}"
-        print(f"  source {s.source} -> {s.part}: {what}")
-    for i, n in enumerate(nodes):
-        branch = "└─" if i == len(nodes) - 1 else "├─"
-        count = (
-            ""
-            if n.tasks is None
-            else f" ({n.pending} of {n.tasks} tasks)"
-            if n.pending
-            else f" ({n.tasks} tasks are there)"
-        )
-        print(f"{branch} {n.node:<11} {n.status:<10} {n.folder}{count}")
-        for reason in n.because:
-            print(f"{'  ' if i == len(nodes) - 1 else '│ '}              {reason}")
 
 
 def _built(choice: Choice, root: str) -> tuple[Stage, Storage]:
@@ -336,31 +298,8 @@ def stats(
     if json_output:
         print(json.dumps(report, ensure_ascii=False))
     else:
-        _print_books(report, built)
+        print_books(report, built)
     raise typer.Exit(0 if built.balanced else 1)
-
-
-def _print_books(report: dict[str, Any], stage: Stage) -> None:
-    width = None if out.is_terminal else 200
-    console = Console(width=width)
-    console.print(language_table(stage))
-    table = Table(title="\nbooks", title_justify="left")
-    table.add_column("documents")
-    table.add_column("", justify="right")
-    documents = report["documents"]
-    for key in ("read", "generated", "kept", "replaced"):
-        table.add_row(key, f"{documents[key]:,}")
-    for outcome in ("dropped", "failed"):
-        for reason, n in documents[outcome].items():
-            table.add_row(f"{outcome}: {reason}", f"{n:,}")
-    table.add_row("balanced", str(report["balanced"]).lower())
-    console.print(table)
-    parts = Table(title="\nparts", title_justify="left")
-    for name in ("part", "documents", "tokens", "languages"):
-        parts.add_column(name, justify="left" if name == "part" else "right")
-    for name, part in report["parts"].items():
-        parts.add_row(name, f"{part['documents']:,}", f"{part['tokens']:,}", f"{len(part['languages'])}")
-    console.print(parts)
 
 
 @app.command()
@@ -383,7 +322,7 @@ def why(
     found: set[str] = set()
     for term, answer in _answers(lookup, wanted):
         found.add(term)
-        print(json.dumps(asdict(answer), ensure_ascii=False) if json_output else _told(answer))
+        print(json.dumps(asdict(answer), ensure_ascii=False) if json_output else describe(answer))
     missing = [term for term in wanted if term not in found]
     for term in missing:
         err.print(f"not found in this stage: {term}", markup=False, highlight=False)
@@ -405,17 +344,6 @@ def _is_position(lookup: Lookup, term: str) -> bool:
     prefix, colon, token = term.rpartition(":")
     relative = prefix.removeprefix(lookup.storage.root.rstrip("/") + "/")
     return bool(colon) and token.isdigit() and any(s["prefix"] == relative for s in lookup.stage.shards)
-
-
-def _told(a: Answer) -> str:
-    measured = "" if a.measured is None else f" (measured {a.measured:.4g})"
-    twin = "" if a.duplicate_of is None else f"\n  duplicate of {a.duplicate_of}, similarity {a.similarity:.3f}"
-    score = "" if a.language_score is None else f", {a.language} {a.language_score:.4f}"
-    return (
-        f"{a.source_id or a.url or a.id}: {a.verdict}{f': {a.reason}' if a.reason else ''}{measured}{twin}\n"
-        f"  id {a.id}{score}, tier {a.quality_tier or '-'}, part {a.part or '-'}\n"
-        f"  from {a.file}, position {a.position}, {a.url or 'no url'}, licence {a.licence or 'not stated'}"
-    )
 
 
 @app.command()
@@ -500,6 +428,23 @@ def _check_node(node: Any) -> None:
         assert node.identity
     except (OSError, ImportError) as error:
         err.print(f"not checked from here: `{node.name}`: {error}", markup=False)
+
+
+@app.command("train-language-id")
+def train_language_id(
+    text: Annotated[Path, typer.Option(help="Folder of .jsonl(.zst) files with the fields id, text and label.")],
+    out_file: Annotated[Path, typer.Option("--out", help="The .ftz to write; its facts go beside it as .json.")],
+    other: Annotated[Path | None, typer.Option(help="Such a folder of other languages, to learn rejection.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed and text give the same bytes.")] = 1,
+) -> None:
+    """Train the language-identification model; the shipped one was made this way.
+
+    Example:  marco-data train-language-id --text labelled/ --out language_id.ftz
+    """
+    from marco_data.languages.train import train
+
+    facts = train(text, out_file, seed, other)
+    print(json.dumps({"out": str(out_file), "sha256": facts["sha256"], "held_out": facts["held_out"]}))
 
 
 @app.command("train-tokenizer")

@@ -184,18 +184,14 @@ def hex_of(keys: Array[np.uint64]) -> pa.StringArray:
     return pa.StringArray.from_buffers(len(keys), pa.py_buffer(offsets), pa.py_buffer(digits))
 
 
-def resolve_ids(
-    id: Array[np.uint64], text_hash: Array[np.uint64], shard: Array[np.int32], row: Array[np.int32]
-) -> Ids:
+def resolve_ids(id: Array[np.uint64], text_hash: Array[np.uint64], shard: Array[np.int32], row: Array[np.int32]) -> Ids:
     """Make ids stand for one text each; `shard` and `row` say which of two equal documents came first.
 
     All languages together, so that an id never means two documents anywhere in a run.
     """
     new, dup_of = id.copy(), np.full(len(id), -1, np.int64)
     some = _shared(id)
-    order = np.lexsort(
-        (row[some], shard[some], text_hash[some, 1], text_hash[some, 0], id[some, 1], id[some, 0])
-    )
+    order = np.lexsort((row[some], shard[some], text_hash[some, 1], text_hash[some, 0], id[some, 1], id[some, 0]))
     some = some[order]
     new_id = _starts(id[some])
     new_text = new_id | _starts(text_hash[some])
@@ -310,9 +306,7 @@ def _near(
         a_document *= 2
     gone = np.flatnonzero(state == survivors.DROPPED)
     beyond = buckets.beyond() & (state == survivors.KEPT)
-    return _Near(
-        involved[gone], involved[survivor[gone]], jaccard[gone], exact[gone], int(beyond.sum()), len(pairs)
-    )
+    return _Near(involved[gone], involved[survivor[gone]], jaccard[gone], exact[gone], int(beyond.sum()), len(pairs))
 
 
 def _blocks(signatures: Signatures, n: int, hashes: int) -> Iterator[tuple[int, Array[np.uint32]]]:
@@ -324,9 +318,7 @@ def _blocks(signatures: Signatures, n: int, hashes: int) -> Iterator[tuple[int, 
     assert at == n, f"{at} signatures of {n} documents"
 
 
-def _band_keys(
-    distinct: Array[np.int64], n: int, config: DropDuplicates, signatures: Signatures
-) -> Array[np.uint64]:
+def _band_keys(distinct: Array[np.int64], n: int, config: DropDuplicates, signatures: Signatures) -> Array[np.uint64]:
     """uint64[bands, len(distinct)]: the band keys of the distinct documents, by priority."""
     from marco_data.kernels import minhash
 
@@ -340,9 +332,7 @@ def _band_keys(
     return keys
 
 
-def _signatures_of(
-    indices: Array[np.int64], n: int, hashes: int, signatures: Signatures
-) -> Array[np.uint32]:
+def _signatures_of(indices: Array[np.int64], n: int, hashes: int, signatures: Signatures) -> Array[np.uint32]:
     """uint32[len(indices), hashes], gathered in one pass."""
     out = np.empty((len(indices), hashes), np.uint32)
     place = np.full(n, -1, np.int32)
@@ -407,7 +397,5 @@ def _count(questions: Array[np.int64], involved: Array[np.int64], shingles: Shin
         indices, ends = np.unique(involved[np.concatenate([later, earlier])], return_inverse=True)
         sets = shingles(indices)
         offsets = np.cumsum([0, *map(len, sets)])
-        out.append(
-            survivors.jaccards(np.concatenate(sets), offsets, ends[: len(later)], ends[len(later) :])
-        )
+        out.append(survivors.jaccards(np.concatenate(sets), offsets, ends[: len(later)], ends[len(later) :]))
     return np.concatenate(out)

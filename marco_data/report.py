@@ -1,14 +1,19 @@
-"""What a person or a script is told of a built stage: the `stats` object and the table of languages."""
+"""What a person or a script is told: the `stats` object, tables, the plan's tree, a document's fate."""
 
 from collections import defaultdict
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
+from marco_data.catalog import INPUT
 from marco_data.languages import LANGUAGES
+from marco_data.plan import NodePlan, SourcePlan
+from marco_data.recipe import Recipe
 from marco_data.records import DROPPED, FAILED, KEPT, READ
 from marco_data.stage import Stage
 from marco_data.storage import Storage
+from marco_data.why import Answer
 
 
 def stats_object(stage: Stage, storage: Storage) -> dict[str, Any]:
@@ -79,7 +84,9 @@ def language_table(stage: Stage) -> Table:
     total = {name: sum(row[name] for row in rows.values()) for name in names}
     table.add_column("language", footer="all")
     for name in names:
-        table.add_column(name.replace("_", " ").replace("-read", "-reading"), justify="right", footer=f"{total[name]:,}")
+        table.add_column(
+            name.replace("_", " ").replace("-read", "-reading"), justify="right", footer=f"{total[name]:,}"
+        )
     ranked = sorted(rows.items(), key=lambda item: (-item[1]["tokens"], item[0]))
     for code, row in ranked:
         label = f"{code} {LANGUAGES[code].name}" if code in LANGUAGES else code
@@ -87,4 +94,78 @@ def language_table(stage: Stage) -> Table:
     return table
 
 
+MOST_KEYS = 5  # of a node's changed keys in the printed plan; --json has all of them
 _ORDER = ["failed", "-read", "-normalize", "-url_block_list", "-select_language", "-quality", "-dedup", "-mix"]
+
+
+def _console() -> Console:
+    """Stdout; wide where it is no terminal, so that a log holds the whole table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=200)
+
+
+def print_built(stage: Stage, storage: Storage) -> None:
+    """The end of a build: languages, where the shards are, what to do next."""
+    _console().print(language_table(stage))
+    if not stage.complete:
+        return
+    prefix = f"--root {storage.root}" + ("" if stage.family == "sample" else f" --family {stage.family}")
+    n = stage.stage
+    print(f"\n{len(stage.shards)} shards; the blend is {storage.uri(stage.folder)}/blend.json")
+    print("\nNext:")
+    print(f"  marco-data stats {n} {prefix}            # the books, by reason and part; --json for scripts")
+    print(f"  marco-data why ID-OR-URL {prefix}      # where a document went, and why")
+    print(f"  marco-data failures {n} {prefix}         # rows that could not be read")
+    if INPUT not in stage.recipe["mixture"]:
+        print(f"  marco-data build-stage {n} --input my.jsonl --field text=content")
+
+
+def print_plan(title: str, recipe: Recipe, sources: list[SourcePlan], nodes: list[NodePlan]) -> None:
+    """The tree of a plan: what is there, what will run, because of which key."""
+    budget = f"{recipe.budget:,} tokens" if recipe.budget else "no budget: everything once"
+    print(f"{title}: {len(recipe.languages)} languages, {budget}")
+    for s in sources:
+        what = f"{s.files} files, {s.bytes:,} bytes" if s.problem is None else f"not reachable from here: {s.problem}"
+        print(f"  source {s.source} -> {s.part}: {what}")
+    for i, n in enumerate(nodes):
+        branch = "└─" if i == len(nodes) - 1 else "├─"
+        count = "" if n.tasks is None else f" ({n.pending} of {n.tasks} tasks to do)"
+        print(f"{branch} {n.node:<11} {n.status:<10} {n.folder}{count}")
+        more = [f"and {len(n.because) - MOST_KEYS} keys more"] if len(n.because) > MOST_KEYS else []
+        for reason in n.because[:MOST_KEYS] + more:
+            print(f"{'  ' if i == len(nodes) - 1 else '│ '}              {reason}")
+
+
+def print_books(report: dict[str, Any], stage: Stage) -> None:
+    """`stats`: languages, then documents by outcome and reason, then parts."""
+    console = _console()
+    console.print(language_table(stage))
+    table = Table(title="\nbooks", title_justify="left")
+    table.add_column("documents")
+    table.add_column("", justify="right")
+    documents = report["documents"]
+    for key in ("read", "generated", "kept", "replaced"):
+        table.add_row(key, f"{documents[key]:,}")
+    for outcome in ("dropped", "failed"):
+        for reason, n in documents[outcome].items():
+            table.add_row(f"{outcome}: {reason}", f"{n:,}")
+    table.add_row("balanced", str(report["balanced"]).lower())
+    console.print(table)
+    parts = Table(title="\nparts", title_justify="left")
+    for name in ("part", "documents", "tokens", "languages"):
+        parts.add_column(name, justify="left" if name == "part" else "right")
+    for name, part in report["parts"].items():
+        parts.add_row(name, f"{part['documents']:,}", f"{part['tokens']:,}", f"{len(part['languages'])}")
+    console.print(parts)
+
+
+def describe(a: Answer) -> str:
+    """One document's fate in three lines."""
+    measured = "" if a.measured is None else f" (measured {a.measured:.4g})"
+    twin = "" if a.duplicate_of is None else f"\n  duplicate of {a.duplicate_of}, similarity {a.similarity:.3f}"
+    score = "" if a.language_score is None else f", {a.language} {a.language_score:.4f}"
+    return (
+        f"{a.source_id or a.url or a.id}: {a.verdict}{f': {a.reason}' if a.reason else ''}{measured}{twin}\n"
+        f"  id {a.id}{score}, tier {a.quality_tier or '-'}, part {a.part or '-'}\n"
+        f"  from {a.file}, position {a.position}, {a.url or 'no url'}, licence {a.licence or 'not stated'}"
+    )

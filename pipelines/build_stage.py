@@ -16,7 +16,7 @@ from marco_data.nodes.tokenize import Tokenize
 from marco_data.recipe import Recipe
 from marco_data.step import Step
 from marco_data.steps import user_step
-from marco_data.steps.apply_limits import ApplyLimits, load_limits
+from marco_data.steps.apply_limits import ApplyLimits, load_limits, require_limits
 from marco_data.steps.identify_language import IdentifyLanguage
 from marco_data.steps.measure_quality import MeasureQuality
 from marco_data.steps.select_language import SelectLanguage, thresholds_for
@@ -78,6 +78,8 @@ def limits(recipe: Recipe) -> tuple[Step, ...]:
     """The steps that read columns only: they decide, again whenever a limit changes."""
     steps = recipe.steps
     identify, quality = steps.identify_language, steps.quality
+    known = load_limits(quality.limits, quality.overrides)
+    require_limits(known, recipe.languages)
     return (
         *([steps.url_block_list] if steps.url_block_list else []),
         SelectLanguage(
@@ -85,7 +87,7 @@ def limits(recipe: Recipe) -> tuple[Step, ...]:
             thresholds=thresholds_for(identify.model, tuple(LANGUAGES), identify.threshold),
             check_script=identify.check_script,
         ),
-        ApplyLimits(limits=load_limits(quality.limits, quality.overrides), tier_margin=quality.tier_margin),
+        ApplyLimits(limits=known, tier_margin=quality.tier_margin),
         *(step for step in extra_steps(recipe) if not step.reads_text()),
     )
 

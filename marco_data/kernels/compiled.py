@@ -10,23 +10,25 @@ import os
 import stat
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
-from numba.core import config
 
+config: Any = numba.config  # its settings are made at import, unseen by type checkers
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
     """`function` in machine code: no Python objects inside, the lock on the interpreter released."""
+    njit: Any = numba.njit(cache=True, nogil=True)
     given = config.CACHE_DIR
     # Read when the decorator runs: set for this moment only, so that other packages keep their own place.
     config.CACHE_DIR = given or str(cache_folder())
     try:
-        return numba.njit(cache=True, nogil=True)(function)  # type: ignore[return-value]
+        return cast(Function, njit(function))
     finally:
         config.CACHE_DIR = given
 
@@ -35,7 +37,8 @@ def compiled(function: Function) -> Function:
 def cache_folder() -> Path:
     """A folder of this machine that only this user can write to."""
     folder = Path(tempfile.gettempdir()) / f"marco-data-kernels-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
     found = folder.lstat()
     if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
         return folder

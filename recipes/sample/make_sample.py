@@ -66,14 +66,14 @@ class Row:
 
     source: str
     file: str
-    find: str
+    find: str  # its id, URL or file name
     fields: dict[str, Any]  # of the record; for pages `url` and `body`, `status`, `type` ...
     expect: dict[str, Any] = field(default_factory=lambda: {"verdict": "kept"})
     raw: bytes | None = None  # a line that is no record
 
     @property
     def place(self) -> bytes:
-        return hashlib.sha256(f"{self.source} {self.find} {self.expect}".encode()).digest()
+        return hashlib.sha256(f"{self.source} {self.find} {self.fields.get('text')}".encode()).digest()
 
 
 def documents(path: Path) -> list[tuple[str, str]]:
@@ -88,23 +88,27 @@ def languages() -> dict[str, str]:
         return {row["code"]: row["iso639_1"] for row in csv.DictReader(lines)}
 
 
-def prose_rows() -> Iterator[Row]:
-    """Every document of the prose, each at its place."""
+def prose_rows() -> Iterator[tuple[str, Row]]:
+    """Every document of the prose, each at its place; with the name planted.yaml calls it by, `deu_Latn.0`."""
     for number, (code, short) in enumerate(languages().items()):
         page, record, third, curated = documents(HERE / "text" / f"{code}.txt")
         url = f"https://{short}.example.org/{{}}"
-        yield page_row(url.format(page[0]), page[1], code)
+        yield f"{code}.0", page_row(url.format(page[0]), page[1], code)
         file = "records-a.jsonl" if number % 2 == 0 else "records-b.jsonl.gz"
-        yield record_row(f"{short}-{record[0]}", record[1], code, file)
-        yield third_row(number, code, url.format(third[0]), *third)
+        yield f"{code}.1", record_row(f"{short}-{record[0]}", record[1], code, file)
+        yield f"{code}.2", third_row(number, code, url.format(third[0]), *third)
         find = f"curated-{short}-{curated[0]}"
-        yield Row("curated", "curated.parquet", find, {"id": find, "language": short, "text": curated[1]})
+        fields = {"id": find, "language": short, "text": curated[1]}
+        yield f"{code}.3", Row("curated", "curated.parquet", find, fields)
     for kind, source in ENGLISH_PARTS.items():
         for slug, text in documents(HERE / "text" / f"eng_Latn.{kind}.txt"):
             # One question is enough for `synthetic`; its chart is the nearest to what the others are.
             name = "synthetic" if slug == "question-weather-versus-climate" else source
             suffix = "parquet" if name in ("code", "stem", "math") else "jsonl.gz"
-            yield Row(name, f"{name}.{suffix}", f"{name}/{slug}", {"id": f"{name}/{slug}", "text": text})
+            # Parts with a small weight: the budget takes one of three documents.
+            expect = {"verdict": "kept", **({"or": "mix/not_selected"} if name in ("wiki", "academic") else {})}
+            fields = {"id": f"{name}/{slug}", "text": text}
+            yield f"{name}/{slug}", Row(name, f"{name}.{suffix}", f"{name}/{slug}", fields, expect)
 
 
 def third_row(number: int, code: str, url: str, slug: str, text: str) -> Row:
@@ -149,11 +153,19 @@ def page(text: str, code: str) -> str:
     )
 
 
-def planted_rows(prose: dict[str, str]) -> Iterator[Row]:
-    """The rows of planted.yaml; `prose` has the text of `code.number`."""
+def planted_rows(prose: dict[str, str], places: dict[str, Row]) -> Iterator[Row]:
+    """The rows of planted.yaml; `prose` has the text of `deu_Latn.0`, `places` its row, whose fate a copy may be."""
     for entry in yaml.safe_load((HERE / "planted.yaml").read_text(encoding="utf-8")):
-        expect = {key: entry[key] for key in ("verdict", "reason", "planted", "duplicate_of", "note") if key in entry}
-        yield planted_row(entry, planted_text(entry, prose), expect)
+        expect = {key: entry[key] for key in ("planted", "verdict", "reason", "note") if key in entry}
+        row = planted_row(entry, planted_text(entry, prose), expect)
+        if "keeps" in entry:
+            original = places[entry["copy"]]
+            stays, goes = (row, original) if entry["keeps"] == "copy" else (original, row)
+            dropped = {"verdict": "dropped", "reason": entry["reason"], "duplicate_of": stays.find}
+            row.expect.pop("reason")
+            stays.expect["verdict"] = "kept"
+            goes.expect.update(dropped)
+        yield row
 
 
 def planted_text(entry: dict[str, Any], prose: dict[str, str]) -> str | None:
@@ -277,9 +289,9 @@ def content(name: str, rows: list[Row]) -> bytes:
 
 def make(out: Path) -> None:
     """Write `sources/` and `expected.jsonl` below `out`."""
-    rows = list(prose_rows())
+    places = dict(prose_rows())
     prose = {f"{c}.{n}": text for c in languages() for n, (_, text) in enumerate(documents(HERE / "text" / f"{c}.txt"))}
-    rows += planted_rows(prose)
+    rows = [*places.values(), *planted_rows(prose, places)]
     files: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda r: r.place):
         files.setdefault(f"sources/{row.source}/{row.file}", []).append(row)

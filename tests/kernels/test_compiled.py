@@ -1,0 +1,53 @@
+"""Where machine code is kept: on this machine, in a folder nobody else can write to."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from marco_data.kernels import compiled
+from marco_data.kernels.compiled import cache_folder
+
+CALL = "from marco_data.kernels.minhash import permutations, band_keys as f; f(permutations(8)[0][None], 2, 4)"
+
+
+def run(code: str, **environment: str) -> None:
+    root = str(Path(compiled.__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": root, **environment})
+
+
+def machine_code(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.nbc"))
+
+
+def test_machine_code_is_kept_under_the_temporary_folder_and_not_beside_the_source(tmp_path):
+    run(CALL, TMPDIR=str(tmp_path), NUMBA_CACHE_DIR="")
+    assert machine_code(tmp_path)
+    assert not machine_code(Path(compiled.__file__).parent)
+
+
+def test_a_user_who_names_a_cache_folder_gets_it(tmp_path):
+    run(CALL, TMPDIR=str(tmp_path / "unused"), NUMBA_CACHE_DIR=str(tmp_path / "mine"))
+    assert machine_code(tmp_path / "mine")
+
+
+@pytest.mark.parametrize("plant", ["open folder", "link", "file"])
+def test_a_cache_folder_somebody_else_could_write_to_is_not_used(tmp_path, monkeypatch, plant):
+    planted = tmp_path / f"marco-data-kernels-{os.getuid()}"
+    if plant == "open folder":
+        planted.mkdir()
+        planted.chmod(0o777)
+    elif plant == "link":
+        (tmp_path / "elsewhere").mkdir()
+        planted.symlink_to(tmp_path / "elsewhere")
+    else:
+        planted.write_text("")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    cache_folder.cache_clear()
+    try:
+        assert cache_folder() != planted
+        assert cache_folder().stat().st_mode & 0o777 == 0o700
+    finally:
+        cache_folder.cache_clear()
