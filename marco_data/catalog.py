@@ -13,6 +13,7 @@ from marco_data.errors import RecipeError
 from marco_data.languages import canonical
 from marco_data.mix import parse_tokens
 from marco_data.recipe import Recipe, load_recipe
+from marco_data.sources import Fields
 
 INPUT = "input"
 """The name of the one part and source that `--input` makes."""
@@ -112,5 +113,9 @@ def parse_fields(items: Sequence[str]) -> dict[str, str]:
         name, equals, column = item.partition("=")
         if not equals or not name or not column:
             raise RecipeError(f"--field `{item}`: write it as text=COLUMN")
+        if name not in Fields.model_fields:
+            raise RecipeError(
+                f"--field `{item}`: there is no `{name}` to map", hint=f"one of {', '.join(Fields.model_fields)}"
+            )
         out[name] = column
     return out

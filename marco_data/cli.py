@@ -3,6 +3,7 @@ books do not balance, 2 the recipe or the command is wrong.
 """
 
 import json
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator
@@ -52,10 +53,11 @@ StageNumber = Annotated[int, typer.Argument(min=1, max=9, help="Curriculum stage
 
 def main() -> None:
     """Run a command; a mistake of the user's ends in one message, never in a traceback."""
+    # A recipe may name steps and pipelines of the user's own: they are looked for where the command is given.
+    sys.path.insert(0, str(Path.cwd()))
     try:
-        app(standalone_mode=False)
-    except typer.Exit as done:
-        sys.exit(done.exit_code)
+        # Without its standalone mode, typer hands the code of `typer.Exit` back instead of raising it.
+        sys.exit(app(standalone_mode=False))
     except typer.Abort:
         sys.exit(130)
     except MarcoError as error:
@@ -74,7 +76,8 @@ def main() -> None:
         sys.exit(1)
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # click's own usage errors
-            err.print(f"error: {error.format_message()}", markup=False)
+            message = error.format_message()  # without a command it is the help, and no error
+            err.print(message if message.startswith("Usage:") else f"error: {message}", markup=False, soft_wrap=True)
             sys.exit(2)
         err.print(traceback.format_exc(), markup=False)
         err.print("this is a bug of marco-data, not yours: please report the lines above", markup=False)
@@ -174,12 +177,12 @@ def _executor(name: str, address: str | None, workers: int | None) -> Executor:
 
 def _which(choice: Choice) -> str:
     """The options that name this recipe again, for the commands that are printed."""
-    words = [f"--recipe {choice.recipe}" if choice.recipe else f"--family {choice.family}"]
-    words += [f"--input {path}" for path in choice.inputs]
-    words += [f"--field {name}={column}" for name, column in choice.fields.items()]
-    words += [f"--languages {choice.languages}"] if choice.languages else []
-    words += [f"--budget {choice.budget}"] if choice.budget else []
-    return " ".join(words)
+    words = ["--recipe", str(choice.recipe)] if choice.recipe else ["--family", choice.family]
+    words += [word for path in choice.inputs for word in ("--input", path)]
+    words += [word for name, column in choice.fields.items() for word in ("--field", f"{name}={column}")]
+    words += ["--languages", choice.languages] if choice.languages else []
+    words += ["--budget", choice.budget] if choice.budget else []
+    return shlex.join(words)
 
 
 def _tell_only(run: Run, only: str) -> int:
@@ -311,13 +314,18 @@ def why(
     family: Family = "sample",
     recipe: RecipeOption = None,
     root: Root = "./marco-out",
+    languages: Languages = None,
+    input: Inputs = None,
+    field: Fields = None,
+    budget: Budget = None,
     json_output: Json = False,
 ) -> None:
     """Where documents went, and why; or which document a token of a shard comes from.
 
     Example:  marco-data why https://example.org/page
     """
-    lookup = Lookup(*_built(Choice(stage, family, recipe), root))
+    choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []))
+    lookup = Lookup(*_built(choice, root))
     wanted = [line for t in terms for line in (sys.stdin.read().split("\n") if t == "-" else [t]) if line]
     found: set[str] = set()
     for term, answer in _answers(lookup, wanted):
@@ -353,6 +361,10 @@ def find(
     family: Family = "sample",
     recipe: RecipeOption = None,
     root: Root = "./marco-out",
+    languages: Languages = None,
+    input: Inputs = None,
+    field: Fields = None,
+    budget: Budget = None,
     most: Annotated[int, typer.Option(min=1, help="Stop after so many.")] = 20,
     json_output: Json = False,
 ) -> None:
@@ -360,7 +372,8 @@ def find(
 
     Example:  marco-data find river
     """
-    lookup = Lookup(*_built(Choice(stage, family, recipe), root))
+    choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []))
+    lookup = Lookup(*_built(choice, root))
     count = 0
     for place, around in lookup.find(text):
         answer = lookup.answer(place)
@@ -384,10 +397,15 @@ def failures(
     family: Family = "sample",
     recipe: RecipeOption = None,
     root: Root = "./marco-out",
+    languages: Languages = None,
+    input: Inputs = None,
+    field: Fields = None,
+    budget: Budget = None,
     json_output: Json = False,
 ) -> None:
     """List the files and rows that could not be read, with reason, position and first bytes."""
-    built, storage = _built(Choice(stage, family, recipe), root)
+    choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []))
+    built, storage = _built(choice, root)
     for failure in built.failures:
         print(json.dumps(asdict(failure)) if json_output else f"{failure.shard}: {failure.error}")
     for row in Lookup(built, storage).failures():
@@ -464,3 +482,7 @@ def train_tokenizer_command(
         raise RecipeError(f"no .txt files in `{text}`")
     train_tokenizer((file.read_text(encoding="utf-8") for file in files), vocab_size, out_file)
     print(out_file)
+
+
+if __name__ == "__main__":
+    main()

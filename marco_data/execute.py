@@ -178,7 +178,7 @@ def run(
     waived = set(waive)
     log = _RunLog(storage)
     for node in dataset.nodes:
-        if node.whole and any(True for _ in result.failures):
+        if node.whole and len(result.manifests) < len(result.records):
             result.stopped_before = node.name
             break
         context = Context(storage, Tools(), result.records)
@@ -218,13 +218,11 @@ def _run_node(
 ) -> list[Record]:
     there = set(storage.names(node.folder))
     records: dict[str, Record] = {}
-    pending = []
-    for task in chosen:
+    for task in tasks:
         record = load_record(storage, node.folder, task.key) if f"{task.key}.json" in there else None
-        if record is None:
-            pending.append(task)
-        else:
+        if record is not None:
             records[task.key] = record
+    pending = [task for task in chosen if task.key not in records]
     progress.node(node, len(tasks), len(pending))
     result.ran[node.name] = len(pending)
     for done in executor.run(pending, storage):

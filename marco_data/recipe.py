@@ -6,10 +6,11 @@ RecipeError that names file, line, key and remedy. Paths inside a recipe are rel
 
 import difflib
 import importlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -20,6 +21,7 @@ from marco_data.languages import LANGUAGES, canonical
 from marco_data.mix import MixturePart, parse_tokens, parts_by_source
 from marco_data.sources import Source
 from marco_data.step import fingerprint
+from marco_data.steps.apply_limits import load_limits
 from marco_data.steps.mask_pii import MaskPii
 from marco_data.steps.normalize import Normalize
 from marco_data.steps.url_block_list import UrlBlockList
@@ -62,11 +64,25 @@ class IdentifyLanguageSection(Section):
     check_script: bool = True
     floor: Annotated[float, Field(ge=0, le=1)] = 0.2
 
+    @model_validator(mode="after")
+    def _keeps_only_what_is_stored(self) -> "IdentifyLanguageSection":
+        if self.threshold != "by_language" and self.threshold < self.floor:
+            raise ValueError(
+                f"the threshold {self.threshold} is below the floor {self.floor}, under which no text is stored; "
+                "lower `floor` too"
+            )
+        return self
+
 
 class QualitySection(Section):
     limits: str = "fineweb2"
     overrides: Annotated[dict[str, dict[str, float | None]], BeforeValidator(_by_code)] = {}
     tier_margin: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+    @model_validator(mode="after")
+    def _limits_are_known(self) -> "QualitySection":
+        load_limits(self.limits, self.overrides)
+        return self
 
 
 class UserStep(Section):
@@ -136,9 +152,7 @@ class Recipe(Section):
         for name, settings in self.mixture.items():
             foreign = sorted(set(settings.languages or ()) - set(self.languages))
             if foreign:
-                raise ValueError(
-                    f"mixture part `{name}` has shares for {', '.join(foreign)}, not among `languages`"
-                )
+                raise ValueError(f"mixture part `{name}` has shares for {', '.join(foreign)}, not among `languages`")
         return self
 
     @property
@@ -175,25 +189,27 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
     """Read, merge includes, check. `overrides` replace top-level keys (from the command line)."""
     values, lines = _read_with_includes(path, set())
     values |= dict(overrides or {})
-    _absolute_paths(values, path.parent)
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
         raise _explain(error, path, lines, values) from None
 
 
-def _read_with_includes(
-    path: Path, seen: set[Path]
-) -> tuple[dict[str, Any], dict[tuple[Any, ...], tuple[Path, int]]]:
-    if path.resolve() in seen:
-        raise RecipeError(f"{path}: `include` goes round in a circle")
+def _read_with_includes(path: Path, seen: set[Path]) -> tuple[dict[str, Any], dict[tuple[Any, ...], tuple[Path, int]]]:
     values, own_lines = read_yaml(path)
+    _absolute_paths(values, path.parent)
     lines = {key: (path, line) for key, line in own_lines.items()}
     merged: dict[str, Any] = {}
     merged_lines: dict[tuple[Any, ...], tuple[Path, int]] = {}
     includes = values.pop("include", [])
-    for name in [includes] if isinstance(includes, str) else includes:
-        included, included_lines = _read_with_includes(path.parent / str(name), seen | {path.resolve()})
+    for name in includes if isinstance(includes, list) else [includes]:
+        place = f"{path}:{own_lines['include',]}"
+        file = path.parent / str(name)
+        if file.resolve() in seen | {path.resolve()}:
+            raise RecipeError(f"{place}: `include: {name}` goes round in a circle")
+        if not file.is_file():
+            raise RecipeError(f"{place}: `include: {name}`: there is no file `{file}`")
+        included, included_lines = _read_with_includes(file, seen | {path.resolve()})
         merged = _merge(merged, included)
         merged_lines |= included_lines
     return _merge(merged, values), merged_lines | lines
@@ -205,15 +221,26 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     for key, value in above.items():
         old = out.get(key)
         out[key] = (
-            _merge(old, value)
-            if isinstance(old, dict) and isinstance(value, dict) and key != "mixture"
-            else value
+            _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) and key != "mixture" else value
         )
     return out
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader: tags that would build Python objects are refused by construction."""
+    """SafeLoader: tags that would build Python objects are refused by construction.
+
+    `no` is Norwegian: of YAML 1.1's words for true and false only `true` and `false` are kept, as in YAML 1.2.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+        first: [(tag, word) for tag, word in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
@@ -245,6 +272,8 @@ def _note_lines(node: yaml.Node, at: tuple[Any, ...], lines: dict[tuple[Any, ...
     lines[at] = node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise RecipeError(f"{path}:{key.start_mark.line + 1}: a key is a word, not a list or a mapping")
             here = (*at, key.value)
             if here in lines:
                 raise RecipeError(
@@ -301,18 +330,14 @@ def _explain(
         key = ".".join(str(p) for p in known) or "recipe"
         if item["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(known[-1]), _fields_at(known[:-1]), n=1)
-            choice = (
-                f"did you mean `{near[0]}`?" if near else f"keys here: {', '.join(_fields_at(known[:-1]))}"
-            )
+            choice = f"did you mean `{near[0]}`?" if near else f"keys here: {', '.join(_fields_at(known[:-1]))}"
             problems.append(f"{file}:{line}: unknown key `{key}`; {choice}")
         elif item["type"] == "missing":
             problems.append(f"{file}:{line}: the key `{'.'.join(str(p) for p in at)}` is missing")
         else:
             cause = item.get("ctx", {}).get("error")
             message = (
-                str(cause.message)
-                if isinstance(cause, RecipeError)
-                else item["msg"].removeprefix("Value error, ")
+                str(cause.message) if isinstance(cause, RecipeError) else item["msg"].removeprefix("Value error, ")
             )
             if isinstance(cause, RecipeError) and cause.hint:
                 hints.append(cause.hint)

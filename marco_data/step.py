@@ -205,6 +205,13 @@ def _join(outputs: list[StepOutput], step: Step, batch: pa.RecordBatch) -> StepO
     )
 
 
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        raise RecipeError(f"the package `{name}` is not installed", hint=f"pip install {name}") from None
+
+
 def package_versions(
     names: tuple[str, ...], accept: Mapping[str, tuple[str, ...]] | None = None
 ) -> dict[str, str]:
@@ -212,6 +219,6 @@ def package_versions(
 
     Versions that `accept` lists for a package stand for one another: the first of them is the name of all.
     """
-    versions = {name: importlib.metadata.version(name) for name in sorted(names)}
+    versions = {name: _version(name) for name in sorted(names)}
     equal = accept or {}
     return {name: equal[name][0] if v in equal.get(name, ()) else v for name, v in versions.items()}

@@ -58,7 +58,8 @@ class Storage:
     def _remote(self) -> tuple[Any, str]:
         import fsspec
 
-        return fsspec.core.url_to_fs(self.root)
+        # A cached listing would hide what another worker or run has committed since.
+        return fsspec.core.url_to_fs(self.root, use_listings_cache=False)
 
     def uri(self, path: str) -> str:
         return f"{self.root.rstrip('/')}/{path}"

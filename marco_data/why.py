@@ -126,9 +126,10 @@ class Lookup:
                 raise RecipeError(f"`{prefix}` has {reader.tokens:,} tokens; there is none at {token:,}")
             document = reader.position(token)
         line = self.storage.read_table(shard["lineage"]).slice(document, 1).to_pylist()[0]
-        made_from = {r.data[0].path: r.facts["shard"] for r in self.stage.records(self.storage, "tokenize")}
-        numbers = {file.path: i for i, (_, file, _) in enumerate(self.measured)}
-        return Place(numbers[made_from[line["tokenized"]]], line["row"])
+        # By order, not by name: where a changed step gave the same bytes again, the record of the tokenized file
+        # is an older one, and names the measure shard of then.
+        tokenized = [r.data[0].path for r in self.stage.records(self.storage, "tokenize")]
+        return Place(tokenized.index(line["tokenized"]), line["row"])
 
     def answer(self, place: Place) -> Answer:
         _, file, record = self.measured[place.shard]
@@ -183,10 +184,13 @@ class Lookup:
     def failures(self) -> Iterator[dict[str, Any]]:
         """Every row that could not be judged: where it was, why, and its first bytes as inert text."""
         columns = ["id", "source", "source_id", "url", "position", "failed", "head"]
-        for number, (_, file, record) in enumerate(self.measured):
-            if number >= len(self.verdicts) or not any(c.outcome == FAILED for c in record.counts):
+        # Of the verdicts, not of what was read: a step that looks at columns may fail on a row too.
+        decided = self.stage.records(self.storage, "decide")
+        for (_, file, record), verdict in zip(self.measured, decided, strict=False):
+            if not any(c.outcome == FAILED for c in verdict.counts):
                 continue
-            table = self.storage.read_table(file.path, columns)
+            table = self.storage.read_table(file.path, [c for c in columns if c != "failed"])
+            table = table.append_column("failed", self.storage.read_table(verdict.data[0].path, ["failed"])["failed"])
             for row in table.filter(pc.is_valid(table["failed"])).to_pylist():
                 head = row.pop("head") or b""
                 yield {**row, "files": record.facts["files"][:3], "first_bytes": inert(head)}

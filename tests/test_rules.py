@@ -4,7 +4,6 @@ import ast
 import re
 import subprocess
 import tomllib
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -42,7 +41,6 @@ ROOMS = {
 
 ONLY_IN_TESTS = ("pytest", "hypothesis", "moto", "datasketch", "warcio", "nltk")
 
-# Standing for "anything": /usr, /home and the like are no part of the project, whichever machine it is on.
 MACHINE_PATHS = re.compile(r"(?<![\w.~:/-])/(?:work|root|home|opt|mnt|Users)/[\w.]")
 SHARED = re.compile(r"\.\./" + r"shared|\." + r"library\b")
 REGISTRY_HOSTS = re.compile(
@@ -54,12 +52,15 @@ def name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def imports(path: Path) -> frozenset[str]:
+    found = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+            found |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            yield node.module.partition(".")[0]
+            found.add(node.module.partition(".")[0])
+    return frozenset(found)
 
 
 @cache

@@ -95,6 +95,8 @@ class Decide(Node):
             measured = _scatter(measured, open_rows, output.measured)
             failed = _scatter(failed, open_rows, output.failed)
             tier = _scatter(tier, open_rows, output.columns.get("quality_tier"))
+            for name, column in output.columns.items():  # a later step may read it
+                batch = batch.append_column(name, _scatter(pa.nulls(len(failed), column.type), open_rows, column))
         late = pc.and_(pc.and_(pc.is_null(reason), pc.is_null(failed)), pc.is_valid(batch["reason"]))
         reason = pc.if_else(late, batch["reason"], reason)
         measured = pc.if_else(late, batch["measured"], measured)

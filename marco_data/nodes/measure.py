@@ -124,7 +124,7 @@ class Measure(Node):
         """Measure the rows of one shard; sorted by language and position whatever the batches were."""
         rows = [piece for batch in chunk for piece in self._run(batch, 0, None, bound, tools)]
         table = pa.Table.from_batches([_aligned(piece, self.schema) for piece in rows], self.schema)
-        table = table.sort_by([("lid_language", "ascending"), ("position", "ascending")])
+        table = table.sort_by([("lid_language", "ascending"), ("position", "ascending"), ("id", "ascending")])
         return self._without_unusable_text(table)
 
     def _run(

@@ -1,15 +1,14 @@
 """Make the sample's input files from its prose: `python recipes/sample/make_sample.py [--out FOLDER]`.
 
-In: `text/*.txt` (original prose, a document after each `== slug`) and `planted.yaml` (what is planted, and what must
-become of it). Out: `sources/` in every format the readers know, and `expected.jsonl`, a line a document. The same
-text gives the same bytes: no clock, no chance; rows are put in the order of the SHA-256 of their keys.
+In: `text/*.txt` (original prose, a document after each `== slug`) and `planted.yaml` (what is planted, and what
+must become of it). Out: `sources/` in every format the readers know, and `expected.jsonl`, a line a document.
+The same text gives the same bytes: no clock, no chance; rows are in the order of the SHA-256 of their keys.
 
 The first document of each language becomes a web page, the second a JSONL record, the third a Parquet row, a
 record of a language folder, a text file or a WET record; the fourth waits for stage 4.
 """
 
 import argparse
-import csv
 import gzip
 import hashlib
 import html
@@ -27,8 +26,9 @@ import xxhash
 import yaml
 import zstandard
 
+from marco_data.languages import LANGUAGES
+
 HERE = Path(__file__).resolve().parent
-LANGUAGES_CSV = HERE.parents[1] / "marco_data" / "languages" / "languages.csv"
 LICENCE = "CC0-1.0"
 DATE = "2024-03-01T12:00:00Z"
 
@@ -44,25 +44,31 @@ ENGLISH_PARTS = {
 }
 
 # Pages older than UTF-8: what a crawl has to guess or to be told.
-CHARSETS = {"jpn_Jpan": "shift_jis", "rus_Cyrl": "windows-1251", "kor_Hang": "euc-kr", "ell_Grek": "iso-8859-7"}
+CHARSETS = {
+    "jpn_Jpan": "shift_jis",
+    "rus_Cyrl": "windows-1251",
+    "kor_Hang": "euc-kr",
+    "ell_Grek": "iso-8859-7",
+}
 
 MENUS = {
-    "eng_Latn": ("Home", "News", "Sport", "Weather", "Contact", "We use cookies to improve this site.", "Accept all"),
-    "deu_Latn": ("Start", "Nachrichten", "Sport", "Wetter", "Impressum", "Wir verwenden Cookies.", "Alle akzeptieren"),
-    "fra_Latn": ("Accueil", "Actualités", "Sport", "Météo", "Contact", "Ce site utilise des cookies.", "Tout accepter"),
-    "spa_Latn": ("Inicio", "Noticias", "Deportes", "El tiempo", "Contacto", "Usamos cookies.", "Aceptar todo"),
-    "por_Latn": ("Início", "Notícias", "Esporte", "Tempo", "Contato", "Este site usa cookies.", "Aceitar tudo"),
-    "rus_Cyrl": ("Главная", "Новости", "Спорт", "Погода", "Контакты", "Мы используем файлы cookie.", "Принять все"),
-    "zho_Hans": ("首页", "新闻", "体育", "天气", "联系我们", "本网站使用 Cookie。", "全部接受"),
-    "jpn_Jpan": ("ホーム", "ニュース", "スポーツ", "天気", "お問い合わせ", "当サイトはCookieを使用します。", "すべて許可"),
-    "arb_Arab": ("الرئيسية", "الأخبار", "الرياضة", "الطقس", "اتصل بنا", "نستخدم ملفات تعريف الارتباط.", "قبول الكل"),
-    "hin_Deva": ("होम", "समाचार", "खेल", "मौसम", "संपर्क", "हम कुकीज़ का उपयोग करते हैं।", "सभी स्वीकार करें"),
+    "eng_Latn": "Home|News|Sport|Weather|Contact|We use cookies to improve this site.|Accept all",
+    "deu_Latn": "Start|Nachrichten|Sport|Wetter|Impressum|Wir verwenden Cookies.|Alle akzeptieren",
+    "fra_Latn": "Accueil|Actualités|Sport|Météo|Contact|Ce site utilise des cookies.|Tout accepter",
+    "spa_Latn": "Inicio|Noticias|Deportes|El tiempo|Contacto|Usamos cookies.|Aceptar todo",
+    "por_Latn": "Início|Notícias|Esporte|Tempo|Contato|Este site usa cookies.|Aceitar tudo",
+    "rus_Cyrl": "Главная|Новости|Спорт|Погода|Контакты|Мы используем файлы cookie.|Принять все",
+    "zho_Hans": "首页|新闻|体育|天气|联系我们|本网站使用 Cookie。|全部接受",
+    "jpn_Jpan": "ホーム|ニュース|スポーツ|天気|お問い合わせ|当サイトはCookieを使用します。|すべて許可",
+    "arb_Arab": "الرئيسية|الأخبار|الرياضة|الطقس|اتصل بنا|نستخدم ملفات تعريف الارتباط.|قبول الكل",
+    "hin_Deva": "होम|समाचार|खेल|मौसम|संपर्क|हम कुकीज़ का उपयोग करते हैं।|सभी स्वीकार करें",
 }
+"""Five entries of a menu, what a cookie banner says and its button; sites of other languages have English ones."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A document on its way into a file: what it says, how to find it again, and what must become of it."""
+    """A document on its way into a file: what it says, how to find it again, what must become of it."""
 
     source: str
     file: str
@@ -82,15 +88,10 @@ def documents(path: Path) -> list[tuple[str, str]]:
     return [(slug.strip(), text.strip()) for slug, _, text in (piece.partition("\n") for piece in pieces)]
 
 
-def languages() -> dict[str, str]:
-    """Code -> ISO 639-1, in the project's order."""
-    with LANGUAGES_CSV.open(encoding="utf-8", newline="") as lines:
-        return {row["code"]: row["iso639_1"] for row in csv.DictReader(lines)}
-
-
 def prose_rows() -> Iterator[tuple[str, Row]]:
     """Every document of the prose, each at its place; with the name planted.yaml calls it by, `deu_Latn.0`."""
-    for number, (code, short) in enumerate(languages().items()):
+    for number, (code, language) in enumerate(LANGUAGES.items()):
+        short = language.iso639_1
         page, record, third, curated = documents(HERE / "text" / f"{code}.txt")
         url = f"https://{short}.example.org/{{}}"
         yield f"{code}.0", page_row(url.format(page[0]), page[1], code)
@@ -106,9 +107,10 @@ def prose_rows() -> Iterator[tuple[str, Row]]:
             name = "synthetic" if slug == "question-weather-versus-climate" else source
             suffix = "parquet" if name in ("code", "stem", "math") else "jsonl.gz"
             # Parts with a small weight: the budget takes one of three documents.
-            expect = {"verdict": "kept", **({"or": "mix/not_selected"} if name in ("wiki", "academic") else {})}
-            fields = {"id": f"{name}/{slug}", "text": text}
-            yield f"{name}/{slug}", Row(name, f"{name}.{suffix}", f"{name}/{slug}", fields, expect)
+            small = {"or": "mix/not_selected"} if name in ("wiki", "academic") else {}
+            key = f"{name}/{slug}"
+            fields = {"id": key, "text": text}
+            yield key, Row(name, f"{name}.{suffix}", key, fields, {"verdict": "kept", **small})
 
 
 def third_row(number: int, code: str, url: str, slug: str, text: str) -> Row:
@@ -135,29 +137,37 @@ def table_row(key: str, text: str | bytes, url: str | None = None, **more: Any) 
 def page_row(url: str, text: str, code: str, **more: Any) -> Row:
     charset = CHARSETS.get(code, "utf-8")
     body = page(text, code).encode(charset, "xmlcharrefreplace")
-    return Row("crawl", "pages.warc.gz", url, {"url": url, "body": body, "type": f"text/html; charset={charset}"}, **more)
+    fields = {"url": url, "body": body, "type": f"text/html; charset={charset}"}
+    return Row("crawl", "pages.warc.gz", url, fields, **more)
 
 
 def page(text: str, code: str) -> str:
     """An article with what a site puts around it: a menu, a cookie banner, things to read next, a footer."""
-    home, news, sport, weather, contact, cookies, accept = MENUS.get(code, MENUS["eng_Latn"])
-    links = "".join(f'<li><a href="/{n}">{name}</a></li>' for n, name in enumerate((home, news, sport, weather, contact)))
+    *menu, cookies, accept = MENUS.get(code, MENUS["eng_Latn"]).split("|")
+    links = "".join(f'<li><a href="/{n}">{name}</a></li>' for n, name in enumerate(menu))
+    related = "".join(f'<li><a href="/more/{n}">{name}</a></li>' for n, name in enumerate(menu[2:4]))
     paragraphs = "\n".join(f"<p>{html.escape(p, quote=False)}</p>" for p in text.split("\n\n"))
     return (
-        f'<!DOCTYPE html>\n<html lang="{languages()[code]}"><head><title>{news}</title></head>\n<body>\n'
+        f'<!DOCTYPE html>\n<html lang="{LANGUAGES[code].iso639_1}"><head><title>{menu[1]}</title></head>\n<body>\n'
         f'<header><nav class="menu"><ul>{links}</ul></nav></header>\n'
         f'<div id="cookie-banner" class="cookie-consent"><p>{cookies}</p><button>{accept}</button></div>\n'
         f"<main><article>\n{paragraphs}\n</article></main>\n"
-        f'<aside class="related"><ul><li><a href="/a">{sport}</a></li><li><a href="/b">{weather}</a></li></ul></aside>\n'
-        f'<footer><p>&copy; 2024 {home} | <a href="/c">{contact}</a></p></footer>\n</body></html>\n'
+        f'<aside class="related"><ul>{related}</ul></aside>\n'
+        f'<footer><p>&copy; 2024 {menu[0]} | <a href="/contact">{menu[4]}</a></p></footer>\n</body></html>\n'
     )
 
 
-def planted_rows(prose: dict[str, str], places: dict[str, Row]) -> Iterator[Row]:
-    """The rows of planted.yaml; `prose` has the text of `deu_Latn.0`, `places` its row, whose fate a copy may be."""
+def prose() -> dict[str, str]:
+    """What `deu_Latn.0` and its like say."""
+    texts = {code: documents(HERE / "text" / f"{code}.txt") for code in LANGUAGES}
+    return {f"{code}.{n}": text for code, held in texts.items() for n, (_, text) in enumerate(held)}
+
+
+def planted_rows(texts: dict[str, str], places: dict[str, Row]) -> Iterator[Row]:
+    """The rows of planted.yaml; `texts` is what the prose says, `places` its row, whose fate a copy may be."""
     for entry in yaml.safe_load((HERE / "planted.yaml").read_text(encoding="utf-8")):
         expect = {key: entry[key] for key in ("planted", "verdict", "reason", "note") if key in entry}
-        row = planted_row(entry, planted_text(entry, prose), expect)
+        row = planted_row(entry, planted_text(entry, texts), expect)
         if "keeps" in entry:
             original = places[entry["copy"]]
             stays, goes = (row, original) if entry["keeps"] == "copy" else (original, row)
@@ -168,41 +178,42 @@ def planted_rows(prose: dict[str, str], places: dict[str, Row]) -> Iterator[Row]
         yield row
 
 
-def planted_text(entry: dict[str, Any], prose: dict[str, str]) -> str | None:
+def planted_text(entry: dict[str, Any], texts: dict[str, str]) -> str:
     """What a planted document says: its own text, or a copy of prose with changes."""
-    if "copy" not in entry:
-        text = entry.get("text")
-    else:
-        text = "\n\n".join(paragraph(prose, place) for place in entry["copy"].split())
+    copied = "\n\n".join(paragraph(texts, place) for place in entry.get("copy", "").split())
+    text: str = copied or entry.get("text", "")
     for old, new in entry.get("changes", {}).items():
         assert old in text, f"{entry['key']}: `{old}` is not in {entry['copy']}"
         text = text.replace(old, new, 1)
     if entry.get("mojibake"):
         text = text.encode().decode("cp1252")
-    return text * entry["times"] if "times" in entry else text
+    return text * int(entry.get("times", 1))
 
 
-def paragraph(prose: dict[str, str], place: str) -> str:
+def paragraph(texts: dict[str, str], place: str) -> str:
     """`ita_Latn.1` is a document, `ita_Latn.1:0` a paragraph of it."""
     document, _, number = place.partition(":")
-    return prose[document].split("\n\n")[int(number)] if number else prose[document]
+    return texts[document].split("\n\n")[int(number)] if number else texts[document]
 
 
-def planted_row(entry: dict[str, Any], text: str | None, expect: dict[str, Any]) -> Row:
+def planted_row(entry: dict[str, Any], text: str, expect: dict[str, Any]) -> Row:
     source, key = entry["source"], entry.get("key", "")
     if "line" in entry:  # characters stand for bytes
         line = entry["line"].encode("latin-1")
         return Row(source, "records-a.jsonl", xxhash.xxh3_128_hexdigest(line), {}, expect, line)
     if source == "crawl":
-        body = entry["body"].encode("latin-1") if "body" in entry else page(text or "", entry["language"]).encode()
-        wrapped = {name: entry[name] for name in ("status", "type", "coding") if name in entry}
-        return Row(source, "pages.warc.gz", key, {"url": key, "type": "text/html", "body": body, **wrapped}, expect)
+        body = (
+            page(text, entry["language"]).encode() if "body" not in entry else entry["body"].encode("latin-1")
+        )
+        fields: dict[str, Any] = {"url": key, "type": "text/html", "body": body}
+        fields |= {name: entry[name] for name in ("status", "type", "coding") if name in entry}
+        return Row(source, "pages.warc.gz", key, fields, expect)
     if source == "web_tables":
-        content = entry["bytes"].encode("latin-1") if "bytes" in entry else text or ""
+        content = entry["bytes"].encode("latin-1") if "bytes" in entry else text
         return table_row(key, content, entry.get("url"), expect=expect)
     if source == "by_language":
         return Row(source, f"{entry['language']}/part-0.jsonl.zst", key, {"url": key, "text": text}, expect)
-    row = record_row(key, text or "", entry["language"], entry.get("file", "records-a.jsonl"), expect=expect)
+    row = record_row(key, text, entry["language"], entry.get("file", "records-a.jsonl"), expect=expect)
     for name in entry.get("without", ()):
         del row.fields[name]
     return row
@@ -219,8 +230,10 @@ def packed(data: bytes) -> bytes:
 
 
 def jsonl(rows: list[Row]) -> bytes:
-    lines = [row.raw if row.raw is not None else json.dumps(row.fields, ensure_ascii=False).encode() for row in rows]
-    return b"".join(line + b"\n" for line in lines)
+    written = (
+        json.dumps(row.fields, ensure_ascii=False).encode() if row.raw is None else row.raw for row in rows
+    )
+    return b"".join(line + b"\n" for line in written)
 
 
 def parquet(rows: list[Row]) -> bytes:
@@ -230,14 +243,16 @@ def parquet(rows: list[Row]) -> bytes:
         name: pa.array([row.fields[name] for row in rows], pa.binary() if name == "content" else pa.string())
         for name in names
     }
-    out = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), out, row_group_size=16, compression="zstd", compression_level=9, version="2.6")
-    return out.getvalue().to_pybytes()
+    out = io.BytesIO()
+    packing = {"compression": "zstd", "compression_level": 9, "version": "2.6"}
+    pq.write_table(pa.table(columns), out, row_group_size=16, **packing)
+    return out.getvalue()
 
 
 def warc(rows: list[Row], kind: str) -> bytes:
     """A record a gzip member: one about the file, then a request and a response a page, or a conversion (WET)."""
-    records = [warc_record("warcinfo", "pages", None, "application/warc-fields", b"software: make_sample\r\n")]
+    software = b"software: make_sample\r\n"
+    records = [warc_record("warcinfo", "pages", None, "application/warc-fields", software)]
     for row in rows:
         url = row.fields["url"]
         if kind == "wet":
@@ -264,7 +279,8 @@ def warc_record(kind: str, name: str, url: str | None, media_type: str, block: b
 
 
 def http_response(fields: dict[str, Any]) -> bytes:
-    body, coding = fields["body"], fields.get("coding", "")
+    body: bytes = fields["body"]
+    coding = fields.get("coding", "")
     headers = f"Content-Type: {fields['type']}\r\n"
     if coding == "gzip":
         body, headers = packed(body), f"{headers}Content-Encoding: gzip\r\n"
@@ -279,19 +295,19 @@ def content(name: str, rows: list[Row]) -> bytes:
     if name.endswith(".parquet"):
         return parquet(rows)
     if name.endswith(".txt"):
-        return rows[0].fields["text"].encode()
+        return str(rows[0].fields["text"]).encode()
     if ".warc" in name:
         return warc(rows, "wet" if ".wet" in name else "warc")
     if name.endswith(".gz"):
         return packed(jsonl(rows))
-    return zstandard.ZstdCompressor(level=9).compress(jsonl(rows)) if name.endswith(".zst") else jsonl(rows)
+    lines = jsonl(rows)
+    return bytes(zstandard.ZstdCompressor(level=9).compress(lines)) if name.endswith(".zst") else lines
 
 
 def make(out: Path) -> None:
     """Write `sources/` and `expected.jsonl` below `out`."""
     places = dict(prose_rows())
-    prose = {f"{c}.{n}": text for c in languages() for n, (_, text) in enumerate(documents(HERE / "text" / f"{c}.txt"))}
-    rows = [*places.values(), *planted_rows(prose, places)]
+    rows = [*places.values(), *planted_rows(prose(), places)]
     files: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda r: r.place):
         files.setdefault(f"sources/{row.source}/{row.file}", []).append(row)
@@ -300,7 +316,9 @@ def make(out: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content(name, held))
     lines = [json.dumps({"source": r.source, "find": r.find, **r.expect}, ensure_ascii=False) for r in rows]
-    (out / "expected.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+    (out / "expected.jsonl").write_text(
+        "".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n"
+    )
 
 
 if __name__ == "__main__":

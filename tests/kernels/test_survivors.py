@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from marco_data.kernels import survivors
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sets(st.integers(0, 30), min_size=1), st.sets(st.integers(0, 30), min_size=1))))
 def test_jaccards_are_those_of_python_sets(pairs):
     sets = [sorted(s) for pair in pairs for s in pair]

@@ -1,0 +1,177 @@
+"""What the README says is true: its commands run as they stand, its files work, its keys and options exist."""
+
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from marco_data.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+
+NOT_RUN_HERE = {
+    "python3 start.py test": "is the command that runs these tests; .ci/run starts it from a clean clone",
+    "source .venv/bin/activate": "is this environment, or would be; .ci/run goes the way of start.py",
+    "python -m pytest -q tests/test_step_contract.py": "is a part of this very run",
+    "ruff check .": "is a step of .ci/run",
+}
+"""Commands of the README that are not executed, and why. All others are, in their order, in one folder."""
+
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMANDS = {command.name or command.callback.__name__: command for command in app.registered_commands}
+
+
+def fences(language: str) -> list[str]:
+    return [body for name, body in FENCE.findall(README) if name == language]
+
+
+def command_lines() -> list[str]:
+    lines = [line for block in fences("sh") for line in block.splitlines()]
+    return [stripped for line in lines if (stripped := re.sub(r"\s+#.*", "", line).strip())]
+
+
+def executable(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+def prose(language: str) -> list[str]:
+    """Documents of the sample, without the lines that name them."""
+    text = (ROOT / "recipes" / "sample" / "text" / f"{language}.txt").read_text("utf-8")
+    return [part.partition("\n")[2].strip() for part in re.split(r"^== ", text, flags=re.MULTILINE)[1:]]
+
+
+@pytest.fixture(scope="module")
+def users_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the README talks of, and commands of its names on the path."""
+    folder = tmp_path_factory.mktemp("user")
+    rows = [
+        {"id": f"{language}-{i}", "content": text}
+        for language in ("eng_Latn", "swh_Latn", "deu_Latn")
+        for i, text in enumerate(prose(language))
+    ]
+    (folder / "my.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    (folder / "recipes").symlink_to(ROOT / "recipes")
+    for block in [*fences("yaml"), *fences("python")]:
+        name = re.match(r"# (\S+)\n", block)
+        assert name, f"the first line of a file in the README is its name: {block[:60]}"
+        (folder / name[1]).write_text(block, "utf-8")
+    commands = folder / "bin"
+    commands.mkdir()
+    # Starting Ray takes seconds and is tested elsewhere; start.py passes its arguments on, which .ci/run shows.
+    executable(
+        commands / "marco-data",
+        f'#!/bin/sh\n[ "$1" = build-stage ] && set -- "$@" --executor local\n'
+        f'exec "{sys.executable}" -c "from marco_data.cli import main; main()" "$@"\n',
+    )
+    executable(commands / "python3", '#!/bin/sh\n[ "$1" = start.py ] || exit 97\nshift\nexec marco-data "$@"\n')
+    return folder
+
+
+def shell(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
+    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-euc", script],
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        timeout=600,
+    )
+
+
+@pytest.fixture(scope="module")
+def answers(users_folder: Path) -> dict[str, subprocess.CompletedProcess[str]]:
+    """What each command of the README said, run in their order."""
+    said = {}
+    exports = ""
+    for line in command_lines():
+        if line.startswith("export "):
+            exports += line + "\n"
+        elif line not in NOT_RUN_HERE:
+            said[line] = shell(users_folder, exports + line)
+    return said
+
+
+def test_every_command_of_the_readme_runs(answers):
+    failed = {line: f"exit {a.returncode}: {a.stderr[-2000:]}" for line, a in answers.items() if a.returncode}
+    assert failed == {}
+    assert len(answers) > 10
+
+
+def test_what_is_not_run_is_in_the_readme():
+    assert [line for line in NOT_RUN_HERE if line not in command_lines()] == []
+
+
+def test_the_first_screen_has_the_three_commands():
+    assert [line.split(" --input")[0] for line in fences("sh")[0].splitlines()][2] == "python3 start.py build-stage 3"
+    assert len(fences("sh")[0].splitlines()) == 3
+    assert README.index("```sh") < 800
+
+
+def test_a_second_build_finds_nothing_to_do(answers):
+    steps = re.findall(r"^(\w+): \d+ tasks, (.*)$", answers["marco-data build-stage 3"].stderr, re.MULTILINE)
+    assert {left for _, left in steps} == {"nothing to do"}
+
+
+def test_keys_of_stats_are_the_documented_ones(answers):
+    told: dict[str, Any] = json.loads(answers["marco-data stats 3 --json"].stdout)
+    table = README[README.index("| key | holds |") :].partition("\n\n")[0]
+    documented = {key for row in table.splitlines()[2:] for key in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert documented == set(told)
+    named = set(re.findall(r"`(\w+)`", table))
+    assert set(told["documents"]) <= named
+    assert {key for entry in told["languages"].values() for key in entry} <= named
+    assert {key for entry in told["parts"].values() for key in entry} <= named
+    assert all(prefix.startswith("./marco-out/") for prefix in told["shards"])
+
+
+def test_the_books_of_the_sample_balance(answers):
+    documents = json.loads(answers["marco-data stats 3 --json"].stdout)["documents"]
+    out = documents["kept"] + documents["replaced"]
+    out += sum(documents["dropped"].values()) + sum(documents["failed"].values())
+    assert documents["read"] + documents["generated"] == out
+
+
+def test_folders_of_the_readme_are_those_of_a_build(answers, users_folder):
+    tree = README[README.index("marco-out/\n") :].partition("```")[0]
+    named = set(re.findall(r"(?:^  |(?<=  ))([a-z_]+)(?=[-/])", tree, re.MULTILINE))
+    made = {path.name.partition("-")[0] for path in (users_folder / "marco-out").iterdir()}
+    assert made == named
+
+
+def test_the_readmes_own_step_and_recipe_are_accepted(answers):
+    assert "2 languages, 1 parts" in answers["marco-data validate my-recipe.yaml"].stdout
+    assert answers["marco-data build-stage 1 --recipe my-recipe.yaml --root my-out"].returncode == 0
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_explains_itself_and_is_in_the_readme(name):
+    answer = CliRunner().invoke(app, [name, "--help"])
+    assert answer.exit_code == 0
+    assert COMMANDS[name].callback.__doc__
+    assert re.search(rf"^\| `{name}\b", README, re.MULTILINE)
+
+
+def test_options_of_the_readme_exist():
+    table = README[README.index("| option | means") :].partition("\n\n")[0]
+    documented = {option for row in table.splitlines()[2:] for option in re.findall(r"--[a-z-]+", row.split("|")[1])}
+    known = {opt for p in typer.main.get_command(app).commands["build-stage"].params for opt in p.opts}
+    assert documented <= known
+
+
+def test_files_that_the_readme_and_the_decisions_name_exist():
+    text = README + (ROOT / "docs" / "decisions.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:docs|marco_data|pipelines|tests|\.ci)/[\w./-]+)`", text))
+    assert sorted(path for path in named if not (ROOT / path).exists()) == []
