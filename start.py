@@ -97,7 +97,7 @@ def make_environment():
     with open(MADE_HERE, "w") as file:
         file.write("start.py made this folder and replaces it when it has to.\n")
     step([sys._base_executable, "-m", "venv", VENV])  # sys.executable may lie in the folder removed above
-    step([PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-c", CONSTRAINTS, "uv"])
+    step([PYTHON, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "-c", CONSTRAINTS, "uv"])
 
 
 def with_the_index_of_pip():

@@ -14,6 +14,7 @@ import importlib.metadata
 import inspect
 import json
 import sys
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -205,11 +206,8 @@ def _join(outputs: list[StepOutput], step: Step, batch: pa.RecordBatch) -> StepO
     )
 
 
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        raise RecipeError(f"the package `{name}` is not installed", hint=f"pip install {name}") from None
+UNICODE = "unicode"
+"""Among `packages`: the Unicode tables of this Python, which str.lower, NFC and categories depend on."""
 
 
 def package_versions(
@@ -222,3 +220,12 @@ def package_versions(
     versions = {name: _version(name) for name in sorted(names)}
     equal = accept or {}
     return {name: equal[name][0] if v in equal.get(name, ()) else v for name, v in versions.items()}
+
+
+def _version(name: str) -> str:
+    if name == UNICODE:
+        return unicodedata.unidata_version
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        raise RecipeError(f"the package `{name}` is not installed", hint=f"pip install {name}") from None

@@ -12,7 +12,7 @@ from marco_data.languages import Language
 from marco_data.languages.model import READ_CHARACTERS, is_ours, load_model, model_file, model_sha256
 from marco_data.languages.prepare import VERSION as NORMALISER
 from marco_data.languages.script import dominant_script
-from marco_data.step import BoundStep, Step, StepOutput, Tools
+from marco_data.step import UNICODE, BoundStep, Step, StepOutput, Tools
 
 
 class IdentifyLanguage(Step):
@@ -23,7 +23,7 @@ class IdentifyLanguage(Step):
     adds: ClassVar[pa.Schema] = pa.schema(
         [("lid_language", pa.string()), ("lid_score", pa.float64()), ("lid_script", pa.string())]
     )
-    packages: ClassVar[tuple[str, ...]] = ("fasttext-numpy2-wheel", "regex")
+    packages: ClassVar[tuple[str, ...]] = ("fasttext-numpy2-wheel", "regex", UNICODE)
 
     model: str = "embedded"
 

@@ -2,7 +2,8 @@
 
 As FineWeb-2 does, but one example address for each kind (datatrove goes round a list, so that its output depends on
 what it saw before), and no IPv4 address inside a longer run of numbers (`1.2.3.4.5` is a version or a section).
-Telephone numbers are an option, only in international form (`+49 30 1234567`). Masking twice equals masking once.
+Telephone numbers are an option, only in international form (`+49 30 1234567`). Masking twice equals
+masking once, but where two addresses touch with nothing between them.
 """
 
 import ipaddress

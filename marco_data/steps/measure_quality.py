@@ -16,7 +16,7 @@ from pydantic import Field
 from marco_data.errors import RecipeError
 from marco_data.languages import Language
 from marco_data.quality_metrics import quality_metrics
-from marco_data.step import BoundStep, Step, StepOutput, Tools
+from marco_data.step import UNICODE, BoundStep, Step, StepOutput, Tools
 from marco_data.words import split_words
 
 COUNTS = ("words", "stop_words")
@@ -32,7 +32,7 @@ class MeasureQuality(Step):
     adds: ClassVar[pa.Schema] = pa.schema(
         [(f"quality_{metric}", pa.int32() if metric in COUNTS else pa.float64()) for metric in METRICS]
     )
-    packages: ClassVar[tuple[str, ...]] = ("icu4py", "regex")
+    packages: ClassVar[tuple[str, ...]] = ("icu4py", "regex", UNICODE)
 
     stop_words: Literal["fineweb2"] = "fineweb2"
     short_line_characters: int = Field(30, ge=0)

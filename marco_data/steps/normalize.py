@@ -18,7 +18,7 @@ from ftfy.badness import is_bad
 from pydantic import Field
 
 from marco_data.languages import Language
-from marco_data.step import BoundStep, Step, StepOutput, Tools
+from marco_data.step import UNICODE, BoundStep, Step, StepOutput, Tools
 
 EMPTY = "normalize/empty"
 BINARY = "normalize/binary"
@@ -61,7 +61,7 @@ class Normalize(Step):
     reads: ClassVar[tuple[str, ...]] = ("text",)
     adds: ClassVar[pa.Schema] = pa.schema([("normalize_repaired", pa.bool_())])
     reasons: ClassVar[frozenset[str]] = frozenset({EMPTY, BINARY})
-    packages: ClassVar[tuple[str, ...]] = ("ftfy", "regex")
+    packages: ClassVar[tuple[str, ...]] = ("ftfy", "regex", UNICODE)
 
     max_unreadable: float = Field(0.1, ge=0, le=1)
     """Largest share of control, unassigned and replacement characters in a text (after the repair)."""

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from marco_data.errors import RecipeError
 from marco_data.languages import LANGUAGES, Language
-from marco_data.step import BoundStep, Step, StepOutput, Tools
+from marco_data.step import UNICODE, BoundStep, Step, StepOutput, Tools
 from marco_data.words import split_words
 
 Shingler = Callable[[str], npt.NDArray[np.uint32]]
@@ -35,7 +35,7 @@ class Sign(Step):
 
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ("text",)
-    packages: ClassVar[tuple[str, ...]] = ("icu4py",)
+    packages: ClassVar[tuple[str, ...]] = ("icu4py", UNICODE)
 
     hashes: int = Field(112, ge=1)
     shingle_sizes: dict[str, int] = Field(default_factory=dict)
