@@ -121,6 +121,14 @@ class ShardSection(Section):
     max_document_bytes: Annotated[int, Field(ge=1)] = 16 * MIB
 
 
+class _WrongAt(ValueError):
+    """What is wrong between two places of a recipe, told at one of them."""
+
+    def __init__(self, at: tuple[str, ...], message: str) -> None:
+        super().__init__(message)
+        self.at = at
+
+
 class Recipe(Section):
     family: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     stage: Annotated[int, Field(ge=1, le=9)]
@@ -142,17 +150,25 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _parts_name_sources(self) -> "Recipe":
-        for source, part in parts_by_source(self.mixture).items():
+        try:
+            owners = parts_by_source(self.mixture)
+        except ValueError as error:
+            raise _WrongAt(("mixture",), str(error)) from None
+        for source, part in owners.items():
             if source not in self.sources:
                 near = difflib.get_close_matches(source, self.sources, n=1)
-                raise ValueError(
+                raise _WrongAt(
+                    ("mixture", part, "sources"),
                     f"mixture part `{part}` names the source `{source}`, which is not under `sources`"
-                    + (f"; did you mean `{near[0]}`?" if near else f" ({', '.join(sorted(self.sources))})")
+                    + (f"; did you mean `{near[0]}`?" if near else f" ({', '.join(sorted(self.sources))})"),
                 )
         for name, settings in self.mixture.items():
             foreign = sorted(set(settings.languages or ()) - set(self.languages))
             if foreign:
-                raise ValueError(f"mixture part `{name}` has shares for {', '.join(foreign)}, not among `languages`")
+                raise _WrongAt(
+                    ("mixture", name, "languages"),
+                    f"mixture part `{name}` has shares for {', '.join(foreign)}, not among `languages`",
+                )
         return self
 
     @property
@@ -324,7 +340,8 @@ def _explain(
     """One RecipeError for a failed validation: each problem with its file, line and key."""
     problems, hints = [], []
     for item in error.errors():
-        at = tuple(item["loc"])
+        cause = item.get("ctx", {}).get("error")
+        at = cause.at if isinstance(cause, _WrongAt) else tuple(item["loc"])
         known = _known(at, lines)
         file, line = lines.get(known, (path, 1))
         key = ".".join(str(p) for p in known) or "recipe"

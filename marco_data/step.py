@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from marco_data.errors import RecipeError, ShardError
+from marco_data.errors import RecipeError, RetryableError, ShardError
 from marco_data.languages import Language
 
 
@@ -58,7 +58,11 @@ class Tools:
             return Path(uri)
         import fsspec
 
-        local = fsspec.open_local(f"filecache::{uri}", filecache={"same_names": False})
+        try:
+            local = fsspec.open_local(f"filecache::{uri}", filecache={"same_names": False})
+        except Exception as error:  # each protocol's library raises its own; none says what was wanted
+            problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise RetryableError(f"`{uri}` cannot be fetched: {problem}") from error
         return Path(local)
 
 

@@ -137,6 +137,7 @@ class Lookup:
         verdict = _row(self.storage, self.verdicts[place.shard], place.row)
         twin = _row(self.storage, self.sidecars[place.shard], place.row) if self.sidecars else {}
         state, reason = self._state(verdict, twin)
+        similarity = None if twin.get("jaccard") is None else round(twin["jaccard"], 4)
         return Answer(
             id=twin.get("id") or row["id"],
             source=row["source"],
@@ -151,10 +152,10 @@ class Lookup:
             position=row["position"],
             verdict=state,
             reason=reason,
-            measured=twin.get("jaccard") if reason and reason.startswith("dedup/") else verdict["measured"],
+            measured=similarity if reason and reason.startswith("dedup/") else verdict["measured"],
             quality_tier=verdict["quality_tier"],
             duplicate_of=self._name_of(twin["dup_of"]) if twin.get("dup_of") else None,
-            similarity=twin.get("jaccard"),
+            similarity=similarity,
             part=self.part_of.get(row["source"]),
         )
 

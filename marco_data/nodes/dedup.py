@@ -357,6 +357,7 @@ class Dedup(Node):
             if row["dup_of"] is not None:
                 columns["reason"][row["row"]] = REASONS[1]
                 columns["dup_of"][row["row"]] = row["dup_of"]
+                columns["jaccard"][row["row"]], columns["jaccard_exact"][row["row"]] = 1.0, True
         for file in found:
             for row in _of_shard(storage, file, shard.name):
                 for name in columns:
