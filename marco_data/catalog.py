@@ -43,9 +43,7 @@ def recipe_file(choice: Choice) -> Path:
         return choice.recipe
     known = families()
     if choice.family not in known:
-        raise RecipeError(
-            f"no recipe family `{choice.family}`", hint=f"families: {', '.join(known)}; or --recipe FILE"
-        )
+        raise RecipeError(f"no recipe family `{choice.family}`", hint=f"families: {', '.join(known)}; or --recipe FILE")
     if choice.stage is None:
         raise RecipeError("which stage? give its number, or a recipe file")
     path = known[choice.family] / f"stage{choice.stage}.yaml"
@@ -78,6 +76,8 @@ def _from_input(values: dict[str, Any], choice: Choice) -> dict[str, Any]:
     """One source and part `input`, everything once; steps, languages and tokenizer as the recipe has them."""
     kept = ("family", "stage", "tokenizer", "languages", "steps", "seed", "pipeline", "accept")
     paths = [path if "://" in path else str(Path(path).expanduser().absolute()) for path in choice.inputs]
+    values = json.loads(json.dumps(values))
+    values.get("steps", {}).get("quality", {}).pop("exempt", None)  # names sources that are not read now
     return {
         **{key: values[key] for key in kept if key in values},
         "after": "nothing",

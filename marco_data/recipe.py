@@ -78,6 +78,7 @@ class QualitySection(Section):
     limits: str = "fineweb2"
     overrides: Annotated[dict[str, dict[str, float | None]], BeforeValidator(_by_code)] = {}
     tier_margin: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    exempt: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _limits_are_known(self) -> "QualitySection":
@@ -162,6 +163,9 @@ class Recipe(Section):
                     f"mixture part `{part}` names the source `{source}`, which is not under `sources`"
                     + (f"; did you mean `{near[0]}`?" if near else f" ({', '.join(sorted(self.sources))})"),
                 )
+        for source in self.steps.quality.exempt:
+            if source not in self.sources:
+                raise ValueError(f"`steps.quality.exempt` names the source `{source}`, which is not under `sources`")
         for name, settings in self.mixture.items():
             foreign = sorted(set(settings.languages or ()) - set(self.languages))
             if foreign:
@@ -338,7 +342,8 @@ def _explain(
     values: Mapping[str, Any],
 ) -> RecipeError:
     """One RecipeError for a failed validation: each problem with its file, line and key."""
-    problems, hints = [], []
+    problems: list[tuple[str, int, str]] = []
+    hints = []
     for item in error.errors():
         cause = item.get("ctx", {}).get("error")
         at = cause.at if isinstance(cause, _WrongAt) else tuple(item["loc"])
@@ -348,18 +353,19 @@ def _explain(
         if item["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(known[-1]), _fields_at(known[:-1]), n=1)
             choice = f"did you mean `{near[0]}`?" if near else f"keys here: {', '.join(_fields_at(known[:-1]))}"
-            problems.append(f"{file}:{line}: unknown key `{key}`; {choice}")
+            problem = f"unknown key `{key}`; {choice}"
         elif item["type"] == "missing":
-            problems.append(f"{file}:{line}: the key `{'.'.join(str(p) for p in at)}` is missing")
+            problem = f"the key `{'.'.join(str(p) for p in at)}` is missing"
         else:
-            cause = item.get("ctx", {}).get("error")
             message = (
                 str(cause.message) if isinstance(cause, RecipeError) else item["msg"].removeprefix("Value error, ")
             )
             if isinstance(cause, RecipeError) and cause.hint:
                 hints.append(cause.hint)
-            problems.append(f"{file}:{line}: `{key}`: {message[:1].lower() + message[1:]}")
-    return RecipeError("\n".join(dict.fromkeys(problems)), hint=hints[0] if hints else None)
+            problem = f"`{key}`: {message[:1].lower() + message[1:]}"
+        problems.append((str(file), line, problem))
+    told = [f"{file}:{line}: {problem}" for file, line, problem in sorted(set(problems))]
+    return RecipeError("\n".join(told), hint=hints[0] if hints else None)
 
 
 def _known(at: tuple[Any, ...], lines: Mapping[tuple[Any, ...], Any]) -> tuple[Any, ...]:

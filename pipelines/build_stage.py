@@ -87,7 +87,7 @@ def limits(recipe: Recipe) -> tuple[Step, ...]:
             thresholds=thresholds_for(identify.model, tuple(LANGUAGES), identify.threshold),
             check_script=identify.check_script,
         ),
-        ApplyLimits(limits=known, tier_margin=quality.tier_margin),
+        ApplyLimits(limits=known, tier_margin=quality.tier_margin, exempt=quality.exempt),
         *(step for step in extra_steps(recipe) if not step.reads_text()),
     )
 

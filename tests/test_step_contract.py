@@ -81,6 +81,7 @@ def documents() -> pa.RecordBatch:
     return pa.record_batch(
         {
             "id": [f"{i:032x}" for i in range(n)],
+            "source": [("web", "books")[i % 2] for i in range(n)],
             "text": texts,
             "url": pa.array([None if i % 3 else f"https://www.blocked.example/{i}" for i in range(n)], pa.string()),
             "declared_language": pa.array([None if i % 2 else "eng_Latn" for i in range(n)], pa.string()),

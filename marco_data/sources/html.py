@@ -35,6 +35,17 @@ _SUPERSETS = {
     "big5": "big5hkscs",
 }
 
+_JOINERS = "\u200b\u200c\u200d"
+_JOINER_ENTITIES = {
+    **{f"&#{ord(c)};": c for c in _JOINERS},
+    **{f"&#x{ord(c):x};": c for c in _JOINERS},
+    "&zerowidthspace;": "\u200b",
+    "&zwnj;": "\u200c",
+    "&zwj;": "\u200d",
+}
+_JOINER_ENTITY = re.compile("|".join(_JOINER_ENTITIES), re.IGNORECASE)
+_LINEAR_B = range(0x10080, 0x100FB)
+
 logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it logs an error for each page without text
 
 
@@ -43,14 +54,31 @@ def extract(body: bytes, charset: str | None) -> str:
     input."""
     if body.count(b"<") > MAX_TAGS:
         raise ValueError(f"more than {MAX_TAGS} tags")
+    page, joiners = _shield_joiners(decode(body, charset))
     text = trafilatura.extract(
-        decode(body, charset),
+        page,
         favor_precision=True,
         include_comments=False,
         with_metadata=False,
         deduplicate=False,
     )
-    return text or ""
+    return (text or "").translate(joiners)
+
+
+def _shield_joiners(page: str) -> tuple[str, dict[int, str]]:
+    """The page with invisible letters of its spelling replaced, and how to bring them back.
+
+    trafilatura removes what Python calls unprintable, and so the joiners that Persian and the scripts of India
+    spell with, and the zero width spaces between Khmer words. Linear B signs that the page lacks stand in.
+    """
+    page = _JOINER_ENTITY.sub(lambda found: _JOINER_ENTITIES[found[0].lower()], page)
+    present = [joiner for joiner in _JOINERS if joiner in page]
+    if not present:
+        return page, {}
+    free = (chr(sign) for sign in _LINEAR_B if chr(sign) not in page)
+    stand_ins = dict(zip(present, free, strict=False))
+    back = {ord(sign): joiner for joiner, sign in stand_ins.items()}
+    return page.translate({ord(joiner): sign for joiner, sign in stand_ins.items()}), back
 
 
 def looks_like_html(body: bytes) -> bool:

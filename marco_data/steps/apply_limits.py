@@ -118,15 +118,19 @@ class ApplyLimits(Step):
     becomes x(1 - m), a minimum x becomes x/(1 - m). Limits on the kind of text (length above, word length,
     alphabetic words, stop words) are not tightened. Dropped documents, those without figures and those of a
     language without limits have no tier; the last two are not dropped here.
+
+    Sources in `exempt` are taken as they are, all `high`: limits of web prose say nothing of code, formulas or
+    dialogues that were selected elsewhere.
     """
 
     version: ClassVar[int] = 1
-    reads: ClassVar[tuple[str, ...]] = ("lid_language", *(f"quality_{metric}" for metric in METRICS))
+    reads: ClassVar[tuple[str, ...]] = ("source", "lid_language", *(f"quality_{metric}" for metric in METRICS))
     adds: ClassVar[pa.Schema] = pa.schema([("quality_tier", pa.string())])
     reasons: ClassVar[frozenset[str]] = frozenset(f"quality/{wrong}" for _, wrong in RULES)
 
     limits: Mapping[str, Limits]
     tier_margin: float = Field(0.2, ge=0, lt=1)
+    exempt: tuple[str, ...] = ()
 
     @classmethod
     def name(cls) -> str:
@@ -138,12 +142,15 @@ class ApplyLimits(Step):
             languages = codes.dictionary.to_pylist()
             of_row = codes.indices.fill_null(len(languages)).to_numpy(zero_copy_only=False)
             has_limits = np.array([code in self.limits for code in languages] + [False])
-            judged = has_limits[of_row] & batch.column("quality_words").is_valid().to_numpy(zero_copy_only=False)
+            exempt = pc.is_in(batch.column("source"), pa.array(self.exempt, pa.string())).to_numpy(zero_copy_only=False)
+            judged = (
+                ~exempt & has_limits[of_row] & batch.column("quality_words").is_valid().to_numpy(zero_copy_only=False)
+            )
             rule, measured = _first_broken(batch, self._table(languages, 0.0)[:, of_row], judged)
             low, _ = _first_broken(batch, self._table(languages, self.tier_margin)[:, of_row], judged)
             dropped = rule >= 0
             tier = np.where(low >= 0, LOW, HIGH).astype(object)
-            tier[dropped | ~judged] = None
+            tier[dropped | ~(judged | exempt)] = None
             return StepOutput(
                 columns={"quality_tier": pa.array(tier, pa.string())},
                 reason=pa.array(_REASONS[rule], pa.string()),

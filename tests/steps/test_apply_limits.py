@@ -27,15 +27,13 @@ GOOD: dict[str, Any] = dict.fromkeys(METRICS, 0.0) | {
 
 def batch(*rows: dict[str, Any]) -> pa.RecordBatch:
     """Good documents in English, with the changes given."""
-    filled = [{"lid_language": "eng_Latn", **GOOD, **row} for row in rows]
-    types = {f.name: f.type for f in MeasureQuality.adds} | {"quality_lid_language": pa.string()}
-    columns = {
-        name if name == "lid_language" else f"quality_{name}": pa.array(
-            [r[name] for r in filled], types[f"quality_{name}"]
-        )
-        for name in filled[0]
+    labels = {"source": "web", "lid_language": "eng_Latn"}
+    filled = [{**labels, **GOOD, **row} for row in rows]
+    figures = {
+        f"quality_{name}": pa.array([r[name] for r in filled], MeasureQuality.adds.field(f"quality_{name}").type)
+        for name in GOOD
     }
-    return pa.record_batch(columns)
+    return pa.record_batch({**{n: pa.array([r[n] for r in filled], pa.string()) for n in labels}, **figures})
 
 
 def judge(*rows: dict[str, Any], step: ApplyLimits | None = None) -> StepOutput:
@@ -169,7 +167,8 @@ def kept_of_sample(code: str) -> list[bool]:
     texts = [document.partition("\n")[2].strip() for document in documents]
     measure = MeasureQuality()
     figures = run_step(measure, measure.bind(LANGUAGES[code], Tools()), pa.record_batch({"text": texts}))
-    rows = pa.record_batch({"lid_language": pa.array([code] * len(texts)), **figures.columns})
+    labels = {"source": pa.array(["web"] * len(texts)), "lid_language": pa.array([code] * len(texts))}
+    rows = pa.record_batch({**labels, **figures.columns})
     step = ApplyLimits(limits=load_limits())
     return run_step(step, step.bind(None, Tools()), rows).reason.is_null().to_pylist()
 
@@ -180,3 +179,10 @@ def test_short_good_prose_is_kept_nine_times_of_ten_and_in_every_language():
     assert not [code for code, texts in kept.items() if not any(texts)]
     every = [one for texts in kept.values() for one in texts]
     assert sum(every) / len(every) > 0.9
+
+
+def test_an_exempt_source_is_taken_as_it_is():
+    step = ApplyLimits(limits=load_limits(), exempt=("code",))
+    output = judge({"source": "code", "words": 1}, {"source": "web", "words": 1}, step=step)
+    assert output.reason.to_pylist() == [None, "quality/too_few_words"]
+    assert output.columns["quality_tier"].to_pylist() == ["high", None]
