@@ -59,7 +59,7 @@ class Storage:
         import fsspec
 
         # A cached listing would hide what another worker or run has committed since.
-        return fsspec.core.url_to_fs(self.root)
+        return fsspec.core.url_to_fs(self.root, use_listings_cache=False)
 
     def uri(self, path: str) -> str:
         return f"{self.root.rstrip('/')}/{path}"

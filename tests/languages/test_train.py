@@ -97,7 +97,7 @@ def test_adding_a_language_leaves_the_lines_of_the_others(folders):
 
 @pytest.mark.parametrize(
     ("scores", "expected"),
-    [([1.0] * 10, 0.9), ([0.1, 0.2, 0.1], 0.3), ([0.7, 0.8, 0.9], 0.718), ([0.6], 0.6)],
+    [([1.0] * 10, 0.7), ([0.1, 0.2, 0.1], 0.3), ([0.5, 0.6, 0.7], 0.518), ([0.6], 0.6)],
 )
 def test_a_threshold_is_the_median_less_a_standard_deviation_within_bounds(scores, expected):
     assert threshold(scores) == expected
