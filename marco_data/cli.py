@@ -24,7 +24,7 @@ from marco_data.languages import LANGUAGES
 from marco_data.plan import plan_nodes, plan_object, plan_sources
 from marco_data.progress import show_progress
 from marco_data.recipe import Recipe, load_recipe
-from marco_data.report import describe, print_books, print_built, print_plan, stats_object
+from marco_data.report import describe, print_books, print_built, print_plan, program, stats_object
 from marco_data.sources import check_fields
 from marco_data.stage import Stage, find_stage, finish, load_stage
 from marco_data.storage import Storage
@@ -201,7 +201,7 @@ def _tell_failures(stage: Stage, recipe: Recipe, root: str, which: str) -> int:
     """Say what went wrong, loudest last; the exit code."""
     for failure in stage.failures:
         _say(f"failed: {failure.shard}: {failure.error}")
-        again = f"marco-data build-stage {stage.stage} {which} --root {root} --only {failure.shard}"
+        again = f"{program()} build-stage {stage.stage} {which} --root {root} --only {failure.shard}"
         _say(f"  again: {again} --executor local")
     if not stage.complete:
         _say(f"{len(stage.failures)} shards failed; the steps that need all of them did not start")
@@ -212,7 +212,7 @@ def _tell_failures(stage: Stage, recipe: Recipe, root: str, which: str) -> int:
     if failed:
         reasons = ", ".join(f"{reason} {n}" for reason, n in books.failed.items())
         code |= _tell_share(failed, books.read, f"rows could not be judged ({reasons})", "failed_rows", recipe)
-        _say(f"  they are listed by: marco-data failures {stage.stage} {which} --root {root}")
+        _say(f"  they are listed by: {program()} failures {stage.stage} {which} --root {root}")
     for source, files in stage.files.items():
         if files["broken"]:
             code |= _tell_share(

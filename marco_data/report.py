@@ -1,6 +1,9 @@
 """What a person or a script is told: the `stats` object, tables, the plan's tree, a document's fate."""
 
+import shutil
+import sys
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -104,20 +107,28 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=200)
 
 
+def program() -> str:
+    """How this program can be called again from here: by name, or by its path where the name is not on PATH."""
+    if shutil.which("marco-data") or Path(sys.argv[0]).name != "marco-data":
+        return "marco-data"
+    path = Path(sys.argv[0])
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def print_built(stage: Stage, storage: Storage) -> None:
     """The end of a build: languages, where the shards are, what to do next."""
     _console().print(language_table(stage))
     if not stage.complete:
         return
     prefix = f"--root {storage.root}" + ("" if stage.family == "sample" else f" --family {stage.family}")
-    n = stage.stage
+    n, me = stage.stage, program()
     print(f"\n{len(stage.shards)} shards; the blend is {storage.uri(stage.folder)}/blend.json")
     print("\nNext:")
-    print(f"  marco-data stats {n} {prefix}            # the books, by reason and part; --json for scripts")
-    print(f"  marco-data why ID-OR-URL {prefix}      # where a document went, and why")
-    print(f"  marco-data failures {n} {prefix}         # rows that could not be read")
+    print(f"  {me} stats {n} {prefix}            # the books, by reason and part; --json for scripts")
+    print(f"  {me} why ID-OR-URL {prefix}      # where a document went, and why")
+    print(f"  {me} failures {n} {prefix}         # rows that could not be read")
     if INPUT not in stage.recipe["mixture"]:
-        print(f"  marco-data build-stage {n} --input my.jsonl --field text=content")
+        print(f"  {me} build-stage {n} --input my.jsonl --field text=content")
 
 
 def print_plan(title: str, recipe: Recipe, sources: list[SourcePlan], nodes: list[NodePlan]) -> None:

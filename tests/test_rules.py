@@ -42,7 +42,7 @@ ROOMS = {
 ONLY_IN_TESTS = ("pytest", "hypothesis", "moto", "datasketch", "warcio", "nltk")
 
 MACHINE_PATHS = re.compile(r"(?<![\w.~:/-])/(?:work|root|home|opt|mnt|Users)/[\w.]")
-SHARED = re.compile(r"\.\./" + r"shared|\." + r"library\b")
+SHARED = re.compile(r"\.\./" + r"shared(?:/(?:data|facts|design)|[\s\"'`]|$)|\." + r"library\b")
 REGISTRY_HOSTS = re.compile(
     r"py" + r"pi\.org|python" + r"hosted|npm" + r"js|deb\.deb" + r"ian|index-" + r"url\s*=?\s*http", re.IGNORECASE
 )
