@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from marco_data.errors import ShardError
 from marco_data.storage import DataFile, Storage, canonical_json
 
 READ, KEPT, DROPPED, FAILED, REPLACED, GENERATED = (
@@ -81,11 +82,19 @@ def load_record(storage: Storage, folder: str, key: str) -> Record | None:
 
 
 def commit_record(storage: Storage, record: Record) -> Record:
-    """Create the record's file. Where another attempt was first, its record is the one that counts."""
+    """Create the record's file. Where another attempt was first, its record is the one that counts.
+
+    Raises ShardError if the two wrote other bytes: something outside the identity shapes the output.
+    """
     if storage.create(record.path, record.to_json()):
         return record
     first = load_record(storage, record.folder, record.key)
     assert first is not None
+    if [file.digest for file in first.data] != [file.digest for file in record.data]:
+        raise ShardError(
+            f"two attempts at `{record.path}` wrote different bytes; the first one's stand",
+            hint="are all workers' packages and machines alike?",
+        )
     return first
 
 
