@@ -100,13 +100,13 @@ def commit_record(storage: Storage, record: Record) -> Record:
 
 def add_counts(counts: Iterable[Count]) -> tuple[Count, ...]:
     """Sum counts of the same group; sorted, so that the result does not depend on the order of adding."""
-    sums: dict[tuple[str, ...], list[int]] = {}
+    sums: dict[tuple[str, str, str, str, str], list[int]] = {}
     for count in counts:
         entry = sums.setdefault(count.group, [0, 0, 0])
         entry[0] += count.documents
         entry[1] += count.bytes
         entry[2] += count.tokens
     return tuple(
-        Count(*group, documents=n, bytes=size, tokens=tokens)
-        for group, (n, size, tokens) in sorted(sums.items())
+        Count(outcome, source, language, reason, part, documents=n, bytes=size, tokens=tokens)
+        for (outcome, source, language, reason, part), (n, size, tokens) in sorted(sums.items())
     )
