@@ -3,6 +3,7 @@ books do not balance, 2 the recipe or the command is wrong.
 """
 
 import json
+import os
 import shlex
 import sys
 import traceback
@@ -72,12 +73,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(0)
     except OSError as error:
-        err.print(
-            f"error: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""),
-            markup=False,
-        )
-        if error.errno in DISK_FULL:
-            err.print("\nhint: make room and run the same command again: what is done stays done", markup=False)
+        full = error.errno in DISK_FULL
+        what = os.strerror(error.errno) if full else error.strerror or str(error)  # pyarrow words a full disk at length
+        hint = "make room and run the same command again: what is done stays done" if full else None
+        _complain(MarcoError(f"{what}: {error.filename}" if error.filename else what, hint=hint))
         sys.exit(1)
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # click's own usage errors

@@ -5,11 +5,12 @@ is kept in actors. The driver alone decides about retries (`max_retries=0`), so 
 authorities at once; a worker that dies takes only the tasks it held, which are sent again one by one.
 """
 
+import logging
 import os
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,9 +20,7 @@ from marco_data.execute import ATTEMPTS, WORKERS_DIED, Done, run_task
 from marco_data.step import package_versions
 from marco_data.storage import Storage
 
-PACK_BYTES = (
-    64 << 20
-)  # small shards travel together up to this: a Ray task costs about 1 ms, a sample shard no more
+PACK_BYTES = 64 << 20  # small shards travel together up to this: a Ray task costs about 1 ms, a sample shard no more
 PACK_TASKS = 16
 CHECKED_PACKAGES = ("pyarrow", "numpy", "numba", "marco-data")
 SAME_CODE = "install the same constraints file, and the modules the recipe names, on every node"
@@ -44,7 +43,7 @@ class RayExecutor:
             return
         self._start()
         remote = self.ray.remote(max_retries=0, num_cpus=1)(_run_pack)
-        versions = package_versions(CHECKED_PACKAGES)
+        versions = package_versions(checked_packages(tasks), tasks[0].node.accept)
         cpus = max(1, int(self.ray.cluster_resources().get("CPU", 1)))
         limit = self.workers if self.workers and not self.owned else 2 * cpus
         waiting = deque((pack, 1) for pack in packs(tasks, min(cpus, limit)))
@@ -102,7 +101,7 @@ class RayExecutor:
                 num_cpus=None if self.address else self.workers or os.cpu_count(),
                 include_dashboard=False if self.address is None else None,
                 log_to_driver=False,
-                logging_level="ERROR",
+                logging_level=logging.ERROR,
                 configure_logging=True,
             )
         except (OSError, RuntimeError, ValueError) as error:
@@ -126,6 +125,21 @@ def _knock(address: str | None) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
+def checked_packages(tasks: Sequence[Task]) -> tuple[str, ...]:
+    """The packages whose versions these tasks' output depends on, and those that every result goes through."""
+
+    def named(identity: Any) -> Iterator[str]:
+        if isinstance(identity, Mapping):
+            for key, value in identity.items():
+                yield from value if key == "packages" else named(value)
+        elif isinstance(identity, list):
+            for value in identity:
+                yield from named(value)
+
+    of_tasks = {name for task in tasks for name in task.reads.get("packages", ())}
+    return tuple(sorted({*CHECKED_PACKAGES, *named(tasks[0].node.identity), *of_tasks}))
+
+
 def packs(tasks: Sequence[Task], workers: int) -> list[list[Task]]:
     """Neighbouring small tasks together, but never so many that a worker would stand idle."""
     most = max(1, min(PACK_TASKS, len(tasks) // (2 * workers)))
@@ -142,11 +156,8 @@ def packs(tasks: Sequence[Task], workers: int) -> list[list[Task]]:
 
 
 def _run_pack(pack: list[Task], storage: Storage, versions: dict[str, str], *, isolated: bool) -> list[Done]:
-    here = package_versions(CHECKED_PACKAGES)
+    here = package_versions(tuple(versions), pack[0].node.accept)
     if here != versions:
         other = {name: (versions[name], here[name]) for name in versions if here[name] != versions[name]}
-        raise RecipeError(
-            f"this worker's packages differ from the driver's (driver, worker): {other}", hint=SAME_CODE
-        )
-    # The driver knows the tasks: an answer without them is a few hundred bytes, whatever the plan holds.
-    return [replace(run_task(task, storage, isolated=isolated), task=None) for task in pack]
+        raise RecipeError(f"this worker's packages differ from the driver's (driver, worker): {other}", hint=SAME_CODE)
+    return [run_task(task, storage, isolated=isolated).without_task() for task in pack]

@@ -56,4 +56,3 @@ def command(home: str | Path, *arguments: str | Path) -> subprocess.CompletedPro
         check=False,
         stdin=subprocess.DEVNULL,
     )
-

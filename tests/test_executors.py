@@ -11,13 +11,14 @@ import pytest
 from roots import digests, environment
 from small_corpus import as_recipe, prose, recipe_values, write_corpus
 
-from marco_data.dataset import Dataset
+from marco_data.dataset import Context, Dataset
 from marco_data.errors import RecipeError
 from marco_data.execute import Executor, LocalExecutor, Run, Silent, run
 from marco_data.nodes.measure import Measure
-from marco_data.ray_executor import RayExecutor
+from marco_data.ray_executor import RayExecutor, checked_packages
 from marco_data.recipe import Recipe
 from marco_data.stage import Stage, finish
+from marco_data.step import Tools
 from marco_data.storage import Storage
 
 EXECUTORS = {
@@ -91,6 +92,12 @@ def test_every_batch_size_writes_the_same_bytes(batch_rows, corpus, reference, t
     assert digests(tmp_path) == reference
 
 
+def test_workers_are_asked_for_the_versions_of_all_packages_that_shape_the_output(corpus):
+    measure = as_recipe(values(corpus)).pipeline_function()(as_recipe(values(corpus))).node("measure")
+    tasks = measure.tasks(Context(Storage("unused"), Tools(), {}))
+    assert set(checked_packages(tasks)) >= {"pyarrow", "marco-data", "ftfy", "fasttext-numpy2-wheel", "icu4py"}
+
+
 def test_a_second_run_does_nothing_and_starts_nothing(corpus, tmp_path):
     build(as_recipe(values(corpus)), tmp_path, LocalExecutor())
     executor = RayExecutor(address="ray://127.0.0.1:1")  # nobody is there to answer
@@ -106,6 +113,7 @@ def fatal(corpus: Path) -> Recipe:
     return as_recipe(values(corpus, {"step": "fatal_steps:DiesOn", "arguments": {"word": word}}))
 
 
+@pytest.mark.slow
 def test_a_document_that_kills_its_workers_fails_alone(fatal, tmp_path):
     results = {}
     for name, executor in {"local": LocalExecutor(2), "ray": RayExecutor(workers=4)}.items():

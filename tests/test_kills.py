@@ -45,9 +45,7 @@ def reference(recipe: Path, home: str, tmp_path_factory: pytest.TempPathFactory)
 
 def start(home: str, recipe: Path, root: Path, *options: str) -> subprocess.Popen[bytes]:
     command_line = [*COMMAND, "build-stage", "3", "--recipe", str(recipe), "--root", str(root), *options]
-    return subprocess.Popen(
-        command_line, env=environment(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    return subprocess.Popen(command_line, env=environment(home), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def committed(root: Path) -> int:
@@ -111,7 +109,7 @@ def check_root(root: Path, reference: dict[str, str]) -> None:
 
 
 # A whole run commits about 70 records; the moments are drawn from all of it.
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))])
 def test_a_killed_run_goes_on_to_the_same_bytes(seed, home, recipe, reference, tmp_path):
     moment = random.Random(seed)
     for _ in range(2):
@@ -130,7 +128,7 @@ def test_workers_do_not_outlive_a_killed_driver(home, recipe, reference, tmp_pat
     check_root(tmp_path, reference)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_worker_processes_cost_nothing_but_their_time(seed, home, recipe, reference, tmp_path):
     moment = random.Random(seed)
     process = start(home, recipe, tmp_path, "--executor", "local", "--workers", "2")
@@ -145,11 +143,14 @@ def test_killed_worker_processes_cost_nothing_but_their_time(seed, home, recipe,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
-def test_a_killed_ray_driver_leaves_nothing_running_and_goes_on(seed, home, recipe, reference, tmp_path):
+def test_a_killed_ray_driver_leaves_no_work_running_and_goes_on(seed, home, recipe, reference, tmp_path):
     moment = random.Random(seed)
     process = start(home, recipe, tmp_path, "--workers", "2")
     below = kill_after(process, tmp_path, moment.randrange(1, 40), moment.random() / 5)
-    wait_for("Ray ended with its driver", lambda: not alive(below))
+    # Ray's own two agents go a minute later; what works, and what could give it work, goes at once.
+    working = [pid for pid, line in below.items() if "Agent" not in line and "agent" not in line]
+    assert len(working) > 2
+    wait_for("Ray ended with its driver", lambda: not alive(working))
     finish(home, recipe, tmp_path, "--workers", "2")
     check_root(tmp_path, reference)
 
