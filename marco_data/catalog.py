@@ -17,6 +17,8 @@ from marco_data.sources import Fields
 
 INPUT = "input"
 """The name of the one part and source that `--input` makes."""
+_USUAL = {"id": "id", "url": "url"}
+"""Columns that are taken for what their names say where `--input` has them and `--field` says nothing of them."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +79,18 @@ def resolve(choice: Choice) -> Recipe:
 
 
 def _from_input(values: dict[str, Any], choice: Choice) -> dict[str, Any]:
-    """One source and part `input`, everything once; steps, languages and tokenizer as the recipe has them."""
-    kept = ("family", "stage", "tokenizer", "languages", "steps", "seed", "pipeline", "accept")
+    """One source and part `input`, everything once; what is no matter of sources as the recipe has it."""
+    left = {"description", "sources", "mixture", "budget", "after", "waive"}
+    if choice.recipe is None:  # a family's limits are those of its own sources
+        left.add("limits")
     paths = [path if "://" in path else str(Path(path).expanduser().absolute()) for path in choice.inputs]
+    optional = [role for role in _USUAL if role not in choice.fields]
     values = json.loads(json.dumps(values))
     values.get("steps", {}).get("quality", {}).pop("exempt", None)  # names sources that are not read now
     return {
-        **{key: values[key] for key in kept if key in values},
+        **{key: value for key, value in values.items() if key not in left},
         "after": "nothing",
-        "sources": {INPUT: {"paths": paths, "fields": dict(choice.fields)}},
+        "sources": {INPUT: {"paths": paths, "fields": {**_USUAL, **choice.fields}, "optional": optional}},
         "mixture": {INPUT: {"weight": 1.0}},
     }
 

@@ -207,7 +207,7 @@ def _tell_failures(stage: Stage, recipe: Recipe, root: str, which: str) -> int:
     """Say what went wrong, loudest last; the exit code."""
     for failure in stage.failures:
         _say(f"failed: {failure.shard}: {failure.error}")
-        again = f"{program()} build-stage {stage.stage} {which} --root {root} --only {failure.shard}"
+        again = f"{program()} build-stage {stage.stage} {which} --root {shlex.quote(root)} --only {failure.shard}"
         _say(f"  again: {again} --executor local")
     if not stage.complete:
         _say(f"{len(stage.failures)} shards failed; the steps that need all of them did not start")
@@ -218,7 +218,7 @@ def _tell_failures(stage: Stage, recipe: Recipe, root: str, which: str) -> int:
     if failed:
         reasons = ", ".join(f"{reason} {n}" for reason, n in books.failed.items())
         code |= _tell_share(failed, books.read, f"rows could not be judged ({reasons})", "failed_rows", recipe)
-        _say(f"  they are listed by: {program()} failures {stage.stage} {which} --root {root}")
+        _say(f"  they are listed by: {program()} failures {stage.stage} {which} --root {shlex.quote(root)}")
     for source, files in stage.files.items():
         if files["broken"]:
             code |= _tell_share(
@@ -339,7 +339,7 @@ def why(
         print(json.dumps(asdict(answer), ensure_ascii=False) if json_output else describe(answer))
     missing = [term for term in wanted if term not in found]
     for term in missing:
-        err.print(f"not found in this stage: {term}", markup=False, highlight=False)
+        _say(f"not found in this stage: {term}")
     raise typer.Exit(1 if missing else 0)
 
 
@@ -348,7 +348,8 @@ def _answers(lookup: Lookup, wanted: list[str]) -> Iterator[tuple[str, Answer]]:
     for term in positions:
         prefix, _, token = term.rpartition(":")
         yield term, lookup.answer(lookup.position(prefix, int(token)))
-    rest = [term for term in wanted if term not in positions]
+    traced = set(positions)
+    rest = [term for term in wanted if term not in traced]
     if rest:
         for term, place in lookup.places(rest):
             yield term, lookup.answer(place)
@@ -356,8 +357,7 @@ def _answers(lookup: Lookup, wanted: list[str]) -> Iterator[tuple[str, Answer]]:
 
 def _is_position(lookup: Lookup, term: str) -> bool:
     prefix, colon, token = term.rpartition(":")
-    relative = prefix.removeprefix(lookup.storage.root.rstrip("/") + "/")
-    return bool(colon) and token.isdigit() and any(s["prefix"] == relative for s in lookup.stage.shards)
+    return bool(colon) and token.isdigit() and lookup.shard(prefix) is not None
 
 
 @app.command()

@@ -7,7 +7,7 @@ RecipeError that names file, line, key and remedy. Paths inside a recipe are rel
 import difflib
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
@@ -191,6 +191,13 @@ class Recipe(Section):
         return fingerprint(self.model_dump(mode="json"))
 
     @property
+    def recorded(self) -> dict[str, Any]:
+        """The recipe as a manifest holds it: without the folders that its local files lie in."""
+        values = self.model_dump(mode="json")
+        _change_paths(values, lambda path: path if "://" in path else Path(path).name)
+        return values
+
+    @property
     def family_seed(self) -> str:
         return self.seed or self.family
 
@@ -314,15 +321,19 @@ def _absolute_paths(values: dict[str, Any], folder: Path) -> None:
             return path
         return str(folder.resolve() / path)
 
+    _change_paths(values, absolute)
+
+
+def _change_paths(values: dict[str, Any], change: Callable[[Any], Any]) -> None:
     sources = values.get("sources")
     for source in sources.values() if isinstance(sources, dict) else []:
         if isinstance(source, dict) and isinstance(source.get("paths"), list):
-            source["paths"] = [absolute(p) for p in source["paths"]]
+            source["paths"] = [change(p) for p in source["paths"]]
         elif isinstance(source, dict) and isinstance(source.get("paths"), str):
-            source["paths"] = [absolute(source["paths"])]
+            source["paths"] = [change(source["paths"])]
     tokenizer = values.get("tokenizer")
     if isinstance(tokenizer, dict) and "path" in tokenizer:
-        tokenizer["path"] = absolute(tokenizer["path"])
+        tokenizer["path"] = change(tokenizer["path"])
     steps = values.get("steps")
     if isinstance(steps, dict):
         for step, key in (
@@ -332,7 +343,7 @@ def _absolute_paths(values: dict[str, Any], folder: Path) -> None:
         ):
             section = steps.get(step)
             if isinstance(section, dict) and section.get(key) not in (None, "embedded"):
-                section[key] = absolute(section[key])
+                section[key] = change(section[key])
 
 
 def _explain(

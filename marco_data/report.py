@@ -1,5 +1,6 @@
 """What a person or a script is told: the `stats` object, tables, the plan's tree, a document's fate."""
 
+import shlex
 import shutil
 import sys
 from collections import defaultdict
@@ -120,7 +121,7 @@ def print_built(stage: Stage, storage: Storage) -> None:
     _console().print(language_table(stage))
     if not stage.complete:
         return
-    prefix = f"--root {storage.root}" + ("" if stage.family == "sample" else f" --family {stage.family}")
+    prefix = f"--root {shlex.quote(storage.root)}" + ("" if stage.family == "sample" else f" --family {stage.family}")
     n, me = stage.stage, program()
     print(f"\n{len(stage.shards)} shards; the blend is {storage.uri(stage.folder)}/blend.json")
     print("\nNext:")

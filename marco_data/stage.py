@@ -6,6 +6,7 @@ says so: what was read, what failed, and that the books do not balance.
 """
 
 import json
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -168,7 +169,7 @@ def finish(recipe: Recipe, dataset: Dataset, run: Run, storage: Storage) -> Stag
         stage=recipe.stage,
         folder=folder,
         complete=run.complete,
-        recipe=recipe.model_dump(mode="json"),
+        recipe=recipe.recorded,
         nodes=nodes,
         counts=counts,
         shards=tuple(sorted(shards, key=lambda s: str(s["prefix"]))),
@@ -245,7 +246,7 @@ def load_stage(storage: Storage, family: str, stage: int | None, recipe: Recipe 
             f"{what} has not been built in `{storage.root}`"
             + (" from this recipe" if recipe else "")
             + (f"; built here: {', '.join(have)}" if have else ""),
-            hint=f"marco-data build-stage {stage or 3} --family {family} --root {storage.root}",
+            hint=f"marco-data build-stage {stage or 3} --family {family} --root {shlex.quote(storage.root)}",
         )
     return found
 

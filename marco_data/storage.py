@@ -54,6 +54,10 @@ class Storage:
 
     root: str
 
+    def __post_init__(self) -> None:
+        if not self.root:
+            raise RecipeError("the root has no name", hint="--root FOLDER, or any fsspec URL")
+
     @property
     def _local(self) -> Path | None:
         if "://" not in self.root:
@@ -64,7 +68,10 @@ class Storage:
         import fsspec
 
         # A cached listing would hide what another worker or run has committed since.
-        filesystem, path = fsspec.core.url_to_fs(self.root, use_listings_cache=False)
+        try:
+            filesystem, path = fsspec.core.url_to_fs(self.root, use_listings_cache=False)
+        except (ValueError, ImportError) as error:  # a protocol nobody knows, or one whose package is not here
+            raise RecipeError(f"cannot use the root `{self.root}`: {error}") from None
         return filesystem, str(path)
 
     def uri(self, path: str) -> str:

@@ -4,6 +4,7 @@ In: a stage's records and sidecars. Out: one `Answer` a document found by id, so
 Ids are looked for column by column; text is read only by `find`.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from marco_data.mix import Interval, MixturePart, parts_by_source, selection_has
 from marco_data.nodes.decide import measured_shards
 from marco_data.nodes.mix import at_or_after, intervals_of
 from marco_data.records import DROPPED, FAILED, KEPT, Record
+from marco_data.sources.stream import HEAD_BYTES
 from marco_data.stage import Stage
 from marco_data.storage import DataFile, Storage
 from marco_data.tokens import Shard
@@ -112,10 +114,20 @@ class Lookup:
                         seen.add(row)
                         yield table[column][row].as_py(), Place(number, row)
 
+    @cached_property
+    def _shards(self) -> dict[str, dict[str, Any]]:
+        return {shard["prefix"]: shard for shard in self.stage.shards}
+
+    def shard(self, prefix: str) -> dict[str, Any] | None:
+        """The shard of a prefix: as `stats` gives it, relative to the root, or written as any other path to it."""
+        relative = prefix.removeprefix(self.storage.root.rstrip("/") + "/")
+        if relative not in self._shards and "://" not in self.storage.root:
+            relative = os.path.relpath(prefix, self.storage.root)
+        return self._shards.get(relative)
+
     def position(self, prefix: str, token: int) -> Place:
         """The document that holds a token of a shard."""
-        relative = prefix.removeprefix(self.storage.root.rstrip("/") + "/")
-        shard = next((s for s in self.stage.shards if s["prefix"] == relative), None)
+        shard = self.shard(prefix)
         if shard is None:
             raise RecipeError(
                 f"no shard `{prefix}` in this stage", hint="`marco-data stats N --json` lists its shards"
@@ -184,17 +196,26 @@ class Lookup:
 
     def failures(self) -> Iterator[dict[str, Any]]:
         """Every row that could not be judged: where it was, why, and its first bytes as inert text."""
-        columns = ["id", "source", "source_id", "url", "position", "failed", "head"]
+        columns = ["id", "source", "source_id", "url", "position", "head", "text"]
         # Of the verdicts, not of what was read: a step that looks at columns may fail on a row too.
         decided = self.stage.records(self.storage, "decide")
         for (_, file, record), verdict in zip(self.measured, decided, strict=False):
             if not any(c.outcome == FAILED for c in verdict.counts):
                 continue
-            table = self.storage.read_table(file.path, [c for c in columns if c != "failed"])
-            table = table.append_column("failed", self.storage.read_table(verdict.data[0].path, ["failed"])["failed"])
-            for row in table.filter(pc.is_valid(table["failed"])).to_pylist():
-                head = row.pop("head") or b""
-                yield {**row, "files": record.facts["files"][:3], "first_bytes": inert(head)}
+            reasons = self.storage.read_table(verdict.data[0].path, ["failed"])["failed"]
+            with self.storage.parquet(file.path) as parquet:
+                start = 0
+                for group in range(parquet.num_row_groups):
+                    failed = reasons.slice(start, parquet.metadata.row_group(group).num_rows)
+                    start += len(failed)
+                    if failed.null_count == len(failed):
+                        continue
+                    table = parquet.read_row_group(group, columns=columns).append_column("failed", failed)
+                    for row in table.filter(pc.is_valid(failed)).to_pylist():
+                        # A row that was read and that a step could not judge has its text, and no raw bytes.
+                        head, text = row.pop("head"), row.pop("text")
+                        head = head or (text or "").encode()[:HEAD_BYTES]
+                        yield {**row, "files": record.facts["files"][:3], "first_bytes": inert(head)}
 
     def find(self, text: str) -> Iterator[tuple[Place, str]]:
         """Kept documents that contain `text`, with the words around it."""

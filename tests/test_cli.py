@@ -94,6 +94,9 @@ def test_the_installed_script_gives_data_on_stdout_progress_on_stderr_and_its_ex
         (["build-stage", "3", "--field", "text"], "write it as text=COLUMN"),
         (["build-stage", "3", "--field", "txt=a"], "there is no `txt` to map"),
         (["build-stage", "3", "--nonsense"], "No such option"),
+        (["build-stage", "3", "--root", "s4://bucket/x"], "cannot use the root `s4://bucket/x`: Protocol not known"),
+        (["stats", "3", "--root", "s4://bucket/x"], "cannot use the root `s4://bucket/x`"),
+        (["build-stage", "3", "--root", ""], "the root has no name"),
         (["build-stage", "0"], "Invalid value for 'stage'"),
         (["build-stage"], "Missing argument"),
         (["nonsense"], "No such command"),
@@ -137,16 +140,16 @@ def test_a_failed_shard_is_named_with_the_command_that_repeats_it(site: Path, tm
     shutil.copytree(site / "in", tmp_path / "in")
     values = planted_values(tmp_path / "in")
     write_recipe(tmp_path / "r with space.yaml", values)
-    command = ("--recipe", tmp_path / "r with space.yaml", "--root", tmp_path / "out", "--executor", "local")
+    command = ("--recipe", tmp_path / "r with space.yaml", "--root", tmp_path / "the out", "--executor", "local")
     marco("build-stage", 3, *command)
-    broken = sorted(tmp_path.glob("out/measure-*/web-a-jsonl*.parquet"))[0]
+    broken = sorted(tmp_path.glob("the out/measure-*/web-a-jsonl*.parquet"))[0]
     whole = broken.read_bytes()
     broken.write_bytes(b"broken")
-    shutil.rmtree(next(tmp_path.glob("out/decide-*")))
+    shutil.rmtree(next(tmp_path.glob("the out/decide-*")))
     done = marco("build-stage", 3, *command, "--json")
     assert (done.code, done.json["complete"], done.json["balanced"]) == (1, False, False)
     assert len(done.json["failed_shards"]) == 1
-    stats = marco("stats", 3, "--family", "small", "--root", tmp_path / "out", "--json")
+    stats = marco("stats", 3, "--family", "small", "--root", tmp_path / "the out", "--json")
     assert (stats.code, stats.json["balanced"]) == (1, False)
     again = re.search(r"again: marco-data (.*)", done.err).group(1)
     assert marco(*shlex.split(again)).code == 1
@@ -335,6 +338,8 @@ def test_why_tells_which_document_a_token_of_a_shard_comes_from(site: Path):
         for token in {0, last}:
             (answer,) = ask(site, "why", f"{prefix}:{token}", "--json").lines
             assert (answer["verdict"], answer["language"]) == ("kept", prefix.split("/")[-2])
+    (here,) = ask(site, "why", f"out/{Path(prefix).relative_to(site / 'out')}:{last}", "--json", cwd=site).lines
+    assert here == answer
     done = ask(site, "why", f"{prefix}:{last + 1}")
     assert done.code == 2
     assert f"has {last + 1} tokens" in done.err
@@ -368,6 +373,8 @@ def test_failures_lists_broken_rows_with_reason_place_and_first_bytes(site: Path
     missing = rows["read/missing_field"]
     assert (missing["source_id"], missing["files"]) == ("no-text", ["web/a.jsonl"])
     assert missing["first_bytes"].startswith('{"id": "no-text"')
+    crashed = rows["drop_marked/crashed"]
+    assert crashed["first_bytes"][:40] == PLANTED["raises"][0]["text"][:40]
     told = ask(site, "failures", 3)
     assert told.code == 0
     assert "read/missing_field  web/a.jsonl at " in told.out
@@ -464,6 +471,27 @@ def test_a_wrong_field_says_which_there_are(tmp_path: Path):
     assert "`my.jsonl` has no field `text`; it has: `content`, `key`" in done.err
     assert "--field text=NAME" in done.err
     assert read_of(file, out=tmp_path / "o", fields=("text=content", "id=key")) == 1
+
+
+def test_the_usual_names_of_id_and_url_are_read_where_a_file_has_them(tmp_path: Path):
+    write_jsonl(tmp_path / "a.jsonl", [row("eng_Latn", 0), row("deu_Latn", 0)])
+    write_jsonl(tmp_path / "bare.jsonl", [{"text": row("fra_Latn", 0)["text"]}])
+    write_parquet_file(tmp_path / "bare.parquet", [{"text": row("rus_Cyrl", 0)["text"]}])
+    build = ("build-stage", 3, "--input", tmp_path, "--root", tmp_path / "o", "--executor", "local", "--json")
+    built = marco(*build)
+    assert (built.code, built.json["documents"]["kept"]) == (0, 4), built.err
+    (answer,) = marco("why", row("eng_Latn", 0)["id"], "--root", tmp_path / "o", "--json").lines
+    assert (answer["source_id"], answer["url"]) == (row("eng_Latn", 0)["id"], row("eng_Latn", 0)["url"])
+    wrong = marco(*build, "--field", "id=key")
+    assert (wrong.code, "has no field `key`" in wrong.err) == (2, True)
+
+
+def test_input_is_held_to_the_limits_of_a_recipe_of_the_users_own(tmp_path: Path):
+    write_jsonl(tmp_path / "a.jsonl", [row("eng_Latn", 0), {"nothing": 1}])
+    write_recipe(tmp_path / "r.yaml", recipe_values(tmp_path) | {"limits": {"failed_rows": 0.5}})
+    build = ("build-stage", 3, "--input", tmp_path / "a.jsonl", "--root", tmp_path / "o", "--executor", "local")
+    assert marco(*build).code == 1
+    assert marco(*build, "--recipe", tmp_path / "r.yaml").code == 0
 
 
 def test_a_budget_and_languages_from_the_command_line(tmp_path: Path):

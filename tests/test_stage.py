@@ -1,5 +1,6 @@
 """A built stage: its books, its manifest, where the next one starts, and how it is found again."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,6 +131,14 @@ def test_a_waived_shard_is_named_and_no_book_with_it_balances(corpus: Path, tmp_
 def test_what_a_build_is_called_depends_on_its_content_and_not_on_its_place(corpus: Path, tmp_path: Path):
     here, there = (build(as_recipe(recipe_values(corpus)), tmp_path / name) for name in ("here", "there"))
     assert here.stage == there.stage
+
+
+def test_a_manifest_does_not_say_where_the_input_lay(corpus: Path, tmp_path: Path):
+    moved = shutil.copytree(corpus, tmp_path / "moved")
+    here, there = (build(as_recipe(recipe_values(c)), tmp_path / c.name / "out") for c in (corpus, moved))
+    manifest = f"{here.stage.folder}/manifest.json"
+    assert here.storage.read(manifest) == there.storage.read(manifest)
+    assert str(corpus).encode() not in here.storage.read(manifest)
 
 
 def test_files_are_counted_by_source_and_broken_ones_apart(tmp_path: Path):

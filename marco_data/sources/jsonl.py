@@ -114,7 +114,8 @@ def check_fields(file: SourceFile, source: Source, storage_options: Mapping[str,
         return
     if not any(isinstance(parsed.get(source.fields.text), str) for parsed in records):
         raise missing_field(file, "text", source.fields.text, [key for parsed in records for key in parsed])
-    if source.fields.id is not None and not any(source.fields.id in parsed for parsed in records):
+    needs_id = source.fields.id is not None and "id" not in source.optional
+    if needs_id and not any(source.fields.id in parsed for parsed in records):
         raise missing_field(file, "id", source.fields.id, [key for parsed in records for key in parsed])
 
 

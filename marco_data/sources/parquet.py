@@ -72,6 +72,8 @@ def check_fields(file: SourceFile, source: Source, storage_options: Mapping[str,
         except Broken:
             return
     for role, column in source.fields.mapped().items():
+        if role in source.optional and column not in schema.names:
+            continue
         if column not in schema.names or (role == "text" and not _is_text(schema.field(column).type)):
             raise missing_field(file, role, column, schema.names)
 

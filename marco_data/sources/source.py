@@ -75,7 +75,7 @@ class Source(BaseModel):
 
     `paths` are files, folders and globs on any fsspec URL; `{language}` in one stands for one path component
     that declares the language. `language`, `licence` and `url` hold where a row says nothing itself.
-    `read` may be left out where the file names tell the format.
+    `read` may be left out where the file names tell the format. A file may lack the columns of the roles in `optional`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -83,6 +83,7 @@ class Source(BaseModel):
     read: Format | None = None
     paths: tuple[str, ...] = Field(min_length=1)
     fields: Fields = Fields()
+    optional: tuple[Literal["id", "url", "language", "licence"], ...] = ()
     licence: str | None = None
     language: str | None = None
     url: str | None = None

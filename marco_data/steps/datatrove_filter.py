@@ -21,7 +21,7 @@ from marco_data.words import split_words
 
 
 class DatatroveFilter(Step):
-    """`filter` is the import path of a `datatrove` filter class, `arguments` what it is constructed with.
+    """`filter` is a filter class of datatrove, by its name or in full; `arguments` is what it is constructed with.
 
     A filter that edits what it keeps (`C4QualityFilter` takes lines out) edits here too. Filters see one document
     at a time, so one that judges a document by its batch, or draws at random (`SamplerFilter`), does not keep the
@@ -45,6 +45,10 @@ class DatatroveFilter(Step):
                 f"`{self.filter}` takes no argument {', '.join(f'`{name}`' for name in unknown)}",
                 hint=f"its arguments: {', '.join(parameters)}",
             )
+        needed = [p.name for p in parameters.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+        missing = [name for name in needed if name not in self.arguments and name != "language"]
+        if missing:
+            raise RecipeError(f"`{self.filter}` needs the argument {', '.join(f'`{name}`' for name in missing)}")
         return self
 
     def bind(self, language: Language | None, tools: Tools) -> BoundStep:
@@ -84,7 +88,8 @@ def _reason(filter_name: str, verdict: bool | tuple[bool, str]) -> str | None:
 
 
 def _filter_class(path: str) -> type:
-    module, _, name = path.rpartition(".")
+    module, dot, name = path.rpartition(".")
+    module = module if dot else "datatrove.pipeline.filters"
     try:
         from datatrove.pipeline.filters.base_filter import BaseFilter
 
@@ -94,7 +99,7 @@ def _filter_class(path: str) -> type:
     if not (inspect.isclass(found) and issubclass(found, BaseFilter)):
         raise RecipeError(
             f"`{path}` is not a datatrove filter",
-            hint="name the class in full: datatrove.pipeline.filters.GopherQualityFilter",
+            hint="write it as GopherQualityFilter, or in full as datatrove.pipeline.filters.GopherQualityFilter",
         )
     return found
 

@@ -5,8 +5,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from marco_data.errors import RecipeError
 from marco_data.languages import LANGUAGES
 from marco_data.step import StepOutput, Tools, run_step
+from marco_data.steps import user_step
 from marco_data.steps.datatrove_filter import DatatroveFilter
 
 pytest.importorskip("datatrove")
@@ -74,14 +76,28 @@ def test_a_document_a_filter_fails_on_fails_alone():
     [
         ("datatrove.pipeline.filters.GopherFilter", {}, "is not a datatrove filter"),
         ("datatrove.pipelines.filters.GopherQualityFilter", {}, "cannot import"),
-        ("GopherQualityFilter", {}, "cannot import"),
+        ("GopherFilter", {}, "is not a datatrove filter"),
         ("datatrove.data.Document", {}, "is not a datatrove filter"),
         (f"{FILTERS}.GopherQualityFilter", {"min_words": 3}, "takes no argument `min_words`"),
+        (f"{FILTERS}.RegexFilter", {}, "needs the argument `regex_exp`"),
     ],
 )
 def test_a_mistake_is_named_when_the_recipe_is_read(filter_: str, arguments: dict[str, Any], says: str):
     with pytest.raises(ValueError, match=says):
         DatatroveFilter(filter=filter_, arguments=arguments)
+
+
+def test_a_recipe_names_a_filter_by_its_class_alone():
+    step = user_step("datatrove:RegexFilter", {"regex_exp": "secret"})
+    batch = pa.record_batch({"id": ["1"], "text": ["a secret"], "url": pa.array([None], pa.string())})
+    output = run_step(step, step.bind(LANGUAGES["eng_Latn"], Tools()), batch)
+    assert output.reason.to_pylist()[0].startswith("datatrove/RegexFilter")
+
+
+def test_a_mistake_in_a_recipe_is_one_recipe_error_with_its_remedy():
+    with pytest.raises(RecipeError, match=r"step `datatrove:Gopher`: `Gopher` is not a datatrove filter") as told:
+        user_step("datatrove:Gopher", {})
+    assert "in full" in (told.value.hint or "")
 
 
 def test_the_version_of_datatrove_is_identity():
