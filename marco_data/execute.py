@@ -91,6 +91,16 @@ def run_task(task: Task, storage: Storage) -> Done:
     raise AssertionError("unreachable")
 
 
+def one_thread_for_tokens() -> None:
+    """Make tokenizers use one thread in this process, which is itself one of many; to be called before the first.
+
+    What the environment already says stays.
+    """
+    os.environ.setdefault("FASTOKENS_BPE_THREADS", "1")
+    os.environ.setdefault("RAYON_NUM_THREADS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
 @dataclass(frozen=True)
 class LocalExecutor:
     """This process (workers = 1), or a pool of processes. The reference every other executor must equal."""
@@ -120,7 +130,7 @@ class LocalExecutor:
     def _pool(self, tasks: Sequence[Task], storage: Storage) -> Iterator[tuple[Task, Done | None]]:
         """Every task with its end, or None where the pool broke before it had one."""
         context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(self.workers, mp_context=context) as pool:
+        with concurrent.futures.ProcessPoolExecutor(self.workers, context, one_thread_for_tokens) as pool:
             futures = {pool.submit(run_task, task, storage): task for task in tasks}
             try:
                 for future in concurrent.futures.as_completed(futures):

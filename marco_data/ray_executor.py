@@ -13,7 +13,7 @@ from typing import Any
 
 from marco_data.dataset import Task
 from marco_data.errors import RecipeError
-from marco_data.execute import ATTEMPTS, Done, run_task
+from marco_data.execute import ATTEMPTS, Done, one_thread_for_tokens, run_task
 from marco_data.step import package_versions
 from marco_data.storage import Storage
 
@@ -121,5 +121,6 @@ def _run_pack(pack: list[Task], storage: Storage, versions: dict[str, str]) -> l
             f"this worker's packages differ from the driver's (driver, worker): {other}",
             hint="install the same constraints file on every node",
         )
+    one_thread_for_tokens()
     # The driver knows the tasks: an answer without them is a few hundred bytes, whatever the plan holds.
     return [replace(run_task(task, storage), task=None) for task in pack]
