@@ -47,7 +47,7 @@ def test_everyone_runs_on_the_same_rounds_and_a_peer_that_cannot_is_said_to():
     assert absent.failed == "ModuleNotFoundError: No module named 'peer'"
 
 
-@pytest.mark.parametrize("part", ["normalize", "find duplicates", "tokenize"])
+@pytest.mark.parametrize("part", ["find duplicates", "tokenize"])
 def test_a_small_run_prints_a_table(part):
     command = [sys.executable, "-m", "benchmarks", "--only", part, "--repeats", "2", "--scale", "0.02"]
     environment = {name: value for name, value in os.environ.items() if name != "MARCO_TEST_DATA"}

@@ -6,8 +6,10 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,7 +18,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from marco_data import tokenizer as module
+from marco_data.dataset import Context, Node, Outcome, Task
+from marco_data.execute import LocalExecutor
 from marco_data.fast_encoder import fast_encoder, samples
+from marco_data.step import Tools
+from marco_data.storage import Storage
 from marco_data.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 SAMPLE = Path(__file__).resolve().parents[1] / "recipes" / "sample" / "tokenizer.json"
@@ -171,6 +177,34 @@ def test_a_worker_encodes_with_one_thread(before, threads):
     environment = {name: value for name, value in os.environ.items() if name != "FASTOKENS_BPE_THREADS"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
     assert int(done.stdout) == min(threads, 31)
+
+
+@dataclass(frozen=True)
+class Settings(Node):
+    """Says how many threads a worker would encode with."""
+
+    name: ClassVar[str] = "settings"
+
+    def config(self, tools: Tools) -> dict[str, Any]:
+        return {}
+
+    def tasks(self, context: Context) -> list[Task]:
+        return [Task(self, f"task-{number}", {"number": number}, ()) for number in range(3)]
+
+    def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
+        return Outcome(facts={"threads": os.environ.get("FASTOKENS_BPE_THREADS")})
+
+
+def test_only_workers_that_share_a_machine_are_held_to_one_thread(tmp_path, monkeypatch):
+    monkeypatch.delenv("FASTOKENS_BPE_THREADS", raising=False)
+    threads = {}
+    for workers in (1, 2):
+        storage = Storage(str(tmp_path / str(workers)))
+        tasks = Settings().tasks(Context(storage, Tools(), {}))
+        done = list(LocalExecutor(workers).run(tasks, storage))
+        assert [one.error for one in done] == [None] * 3
+        threads[workers] = {one.record.facts["threads"] for one in done if one.record}
+    assert threads == {1: {None}, 2: {"1"}}
 
 
 def documents(folder: Path, stride: int) -> list[str]:
