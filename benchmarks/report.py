@@ -21,7 +21,7 @@ def report(results: Sequence[Result], lines: Sequence[Line], start_up: float | N
             "",
             f"Made by `{command}`. Text: {data}.",
             f"Machine: {_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}; load when it ended: "
-            f"{load}. Pinned to one core, except where a part says all cores.",
+            f"{load}. Pinned to one core and timed by processor time; what says `all cores` by the wall clock.",
             "",
             "Median over the rounds with the least and the most; contestants take turns within each round, on the same "
             "documents. The ratio is ours to the peer's in the same round. MB are 10^6 bytes of UTF-8 text.",
@@ -70,7 +70,11 @@ def _profile(lines: Sequence[Line], start_up: float | None) -> list[str]:
         speed = f"{1 / line.seconds:,.3g}" if line.seconds > 0 else ""
         rows.append(f"| {line.what} | {line.seconds * 1e3:.3g} | {speed} | {share} |")
     if start_up is not None:
-        rows += ["", f"Start-up of a second process, until its first document is through every step: {start_up:.1f} s."]
+        rows += [
+            "",
+            f"Start-up where the kernels are compiled already, until the first document is written: "
+            f"{start_up:.1f} s of processor time.",
+        ]
     return rows
 
 
