@@ -12,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 FIRST_DOCUMENT = "from benchmarks.ours import whole_pass; from benchmarks.corpus import Text; "
@@ -65,7 +66,7 @@ def _pin() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
-def _unpinned(part: str, arguments: argparse.Namespace) -> list[dict[str, object]]:
+def _unpinned(part: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     options = ["--only", part, "--repeats", str(arguments.repeats), "--scale", str(arguments.scale), "--unpinned"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", *options],
@@ -75,8 +76,8 @@ def _unpinned(part: str, arguments: argparse.Namespace) -> list[dict[str, object
             os.sched_setaffinity(0, range(os.cpu_count() or 1)) if hasattr(os, "sched_setaffinity") else None
         ),
     )
-    rows: list[dict[str, object]] = json.loads(done.stdout)
-    return [row | {"speeds": tuple(row["speeds"]), "ratios": tuple(row["ratios"])} for row in rows]  # type: ignore[arg-type]
+    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    return [row | {"speeds": tuple(row["speeds"]), "ratios": tuple(row["ratios"])} for row in rows]
 
 
 def _start_up() -> float:

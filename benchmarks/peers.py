@@ -61,7 +61,7 @@ FINEWEB: dict[str, Any] = {
 def our_words() -> Any:
     from datatrove.utils.word_tokenizers import WordTokenizer
 
-    class Words(WordTokenizer):
+    class Words(WordTokenizer):  # type: ignore[misc]
         def word_tokenize(self, text: str) -> list[str]:
             return split_words(text, LANGUAGES["eng_Latn"])
 

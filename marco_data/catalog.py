@@ -58,7 +58,11 @@ def recipe_file(choice: Choice) -> Path:
 def resolve(choice: Choice) -> Recipe:
     """The recipe a command means, checked, with the command line's changes in it."""
     recipe = load_recipe(recipe_file(choice))
+    if choice.stage is not None and recipe.stage != choice.stage:
+        raise RecipeError(f"`{choice.recipe}` is a recipe of stage {recipe.stage}, not of stage {choice.stage}")
     values: dict[str, Any] = recipe.model_dump(mode="json", exclude_unset=True)
+    if choice.fields and not choice.inputs:
+        raise RecipeError("--field says what the columns of --input are called, and there is no --input")
     if choice.inputs:
         values = _from_input(values, choice)
     if choice.languages is not None:

@@ -3,10 +3,12 @@ books do not balance, 2 the recipe or the command is wrong.
 """
 
 import json
+import os
 import shlex
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,14 +23,17 @@ from marco_data.errors import MarcoError, RecipeError
 from marco_data.execute import Executor, LocalExecutor, Run
 from marco_data.execute import run as run_plan
 from marco_data.languages import LANGUAGES
+from marco_data.nodes.measure import Measure
 from marco_data.plan import plan_nodes, plan_object, plan_sources
 from marco_data.progress import show_progress
 from marco_data.recipe import Recipe, load_recipe
 from marco_data.report import describe, print_books, print_built, print_plan, program, stats_object
 from marco_data.sources import check_fields
 from marco_data.stage import Stage, find_stage, finish, load_stage
-from marco_data.storage import Storage
+from marco_data.storage import DISK_FULL, Storage
 from marco_data.why import Answer, Lookup
+
+INTERRUPTED = 130
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 err = Console(stderr=True)
@@ -56,23 +61,22 @@ def main() -> None:
     # A recipe may name steps and pipelines of the user's own: they are looked for where the command is given.
     sys.path.insert(0, str(Path.cwd()))
     try:
-        # Without its standalone mode, typer hands the code of `typer.Exit` back instead of raising it.
-        sys.exit(app(standalone_mode=False))
-    except typer.Abort:
-        sys.exit(130)
+        # Without its standalone mode, typer hands the code of `typer.Exit` back instead of raising it; 130 is what it
+        # makes of an interrupt.
+        code = app(standalone_mode=False)
+        if code == INTERRUPTED:
+            err.print("interrupted; the same command goes on where this one stopped", markup=False)
+        sys.exit(code)
     except MarcoError as error:
         _complain(error)
         sys.exit(2 if isinstance(error, RecipeError) else 1)
-    except KeyboardInterrupt:
-        err.print("interrupted; the same command goes on where this one stopped", markup=False)
-        sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
     except OSError as error:
-        err.print(
-            f"error: {error.strerror or error}" + (f": {error.filename}" if error.filename else ""),
-            markup=False,
-        )
+        full = error.errno in DISK_FULL
+        what = os.strerror(error.errno or 0) if full else error.strerror or str(error)  # pyarrow words a full disk at length
+        hint = "make room and run the same command again: what is done stays done" if full else None
+        _complain(MarcoError(f"{what}: {error.filename}" if error.filename else what, hint=hint))
         sys.exit(1)
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # click's own usage errors
@@ -130,12 +134,13 @@ def build_stage(
     storage = Storage(root)
     storage.check_writable()
     _check_inputs(dataset)
-    runner = _executor(executor, address, workers)
-    with show_progress(err) as progress:
+    with closing(_executor(executor, address, workers)) as runner, show_progress(err) as progress:
         run = run_plan(dataset, storage, runner, progress, waive=resolved.waive, only=only)
     if only is not None:
         raise typer.Exit(_tell_only(run, only))
     built = finish(resolved, dataset, run, storage)
+    if built.complete and built.starts_over:
+        _say(f"note: no stage before {stage} is built in this root; this one took its documents from the beginning")
     code = _tell_failures(built, resolved, root, _which(choice))
     if json_output:
         print(json.dumps(stats_object(built, storage), ensure_ascii=False))
@@ -154,6 +159,7 @@ def _plan(recipe: Recipe, sample: float = 1.0, verify: bool = False) -> Dataset:
 def _check_inputs(dataset: Dataset) -> None:
     """Wrong paths and wrong column names are told before anything runs."""
     measure = dataset.node("measure")
+    assert isinstance(measure, Measure)
     for name, source in measure.sources.items():
         files = measure.files(name)
         seen: set[str] = set()

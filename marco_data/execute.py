@@ -4,16 +4,20 @@ The executor is a seam of one method. `LocalExecutor` runs tasks in this process
 lives in `ray_executor`. Neither knows of nodes or records: `run_task` does the work and commits it, wherever it is.
 """
 
-import concurrent.futures
-import concurrent.futures.process
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
+import signal
 import socket
+import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass, field, replace
+from multiprocessing.connection import Connection
 from typing import Protocol
 
 import pyarrow as pa
@@ -22,9 +26,10 @@ from marco_data.dataset import Context, Dataset, Node, Task
 from marco_data.errors import MarcoError, RecipeError, RetryableError
 from marco_data.records import Record, add_counts, commit_record, load_record
 from marco_data.step import Tools, fingerprint
-from marco_data.storage import Storage, canonical_json, write_parquet
+from marco_data.storage import DISK_FULL, Storage, canonical_json, write_parquet
 
 ATTEMPTS = 3
+WORKERS_DIED = f"its worker died {ATTEMPTS} times, and again with every step in a process of its own"
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,17 @@ class Done:
     error: str | None = None
     trace: str | None = None
 
+    def without_task(self) -> "Done":
+        """For the way home: the driver knows its tasks, and what is left is a few hundred bytes."""
+        return replace(self, task=None)  # type: ignore[arg-type]
+
 
 class Executor(Protocol):
-    """Runs tasks, in any order and anywhere; yields each one's end as it comes."""
+    """Runs tasks, in any order and anywhere; yields each one's end as it comes. `close` leaves nothing running."""
 
     def run(self, tasks: Sequence[Task], storage: Storage) -> Iterator[Done]: ...
+
+    def close(self) -> None: ...
 
 
 class Progress(Protocol):
@@ -54,17 +65,18 @@ class Progress(Protocol):
     def say(self, message: str) -> None: ...
 
 
-def run_task(task: Task, storage: Storage) -> Done:
+def run_task(task: Task, storage: Storage, *, isolated: bool = False) -> Done:
     """Do one task and commit it, or take the record of whoever did it before.
 
-    A RetryableError is tried again here, with a pause; a ShardError and a step's own crash end in `error`.
+    A RetryableError is tried again here, with a pause; a ShardError and our own bug end in `error`. What no other
+    task would escape is raised: a RecipeError, a full disk. `isolated` puts each step's work into a child process.
     """
     started = time.monotonic()
     for attempt in range(1, ATTEMPTS + 1):
         try:
             record = load_record(storage, task.node.folder, task.key)
             if record is None:
-                outcome = task.node.work(task, storage, Tools())
+                outcome = task.node.work(task, storage, Tools(isolated=isolated))
                 record = commit_record(
                     storage,
                     Record(
@@ -86,6 +98,8 @@ def run_task(task: Task, storage: Storage) -> Done:
         except MarcoError as error:
             return Done(task, None, time.monotonic() - started, error.message, traceback.format_exc())
         except Exception as error:  # our bug or the machine's: the shard is reported, the run goes on
+            if isinstance(error, OSError) and error.errno in DISK_FULL:
+                raise
             message = f"{type(error).__name__}: {error}"
             return Done(task, None, time.monotonic() - started, message, traceback.format_exc())
     raise AssertionError("unreachable")
@@ -101,46 +115,102 @@ def one_thread_for_tokens() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-@dataclass(frozen=True)
+class Worker:
+    """A process that does one task after another. It dies with this one, however this one ends."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def start(self, task: Task, storage: Storage, *, isolated: bool) -> None:
+        with suppress(BrokenPipeError):  # it died while idle: `answer` says so
+            self.pipe.send((task, storage, isolated))
+
+    def answer(self) -> Done | None:
+        """The end of the task, or None where the process died over it. Raises what stops the run."""
+        try:
+            answer = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.stop()
+            return None
+        if isinstance(answer, Exception):
+            self.stop()
+            raise answer
+        assert isinstance(answer, Done)
+        return answer
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+
+def _serve(pipe: Connection) -> None:
+    """What a worker process does. An interrupt is the driver's to act on; its death ends this process at once."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_die_with_driver, daemon=True).start()
+    one_thread_for_tokens()
+    while True:
+        task, storage, isolated = pipe.recv()
+        try:
+            pipe.send(run_task(task, storage, isolated=isolated).without_task())
+        except (MarcoError, OSError) as error:
+            pipe.send(error)
+
+
+def _die_with_driver() -> None:
+    driver = multiprocessing.parent_process()
+    assert driver is not None
+    driver.join()
+    os._exit(1)
+
+
+@dataclass
 class LocalExecutor:
-    """This process (workers = 1), or a pool of processes. The reference every other executor must equal."""
+    """This process (workers = 1), or so many processes beside it. The reference every other executor must equal.
+
+    With more workers, a task whose worker dies is sent to another; after ATTEMPTS deaths it is run isolated, so that
+    one document fails and not the shard. With one worker such a document ends the run, and every rerun.
+    """
 
     workers: int = 1
+    idle: list[Worker] = field(default_factory=list)
 
     def run(self, tasks: Sequence[Task], storage: Storage) -> Iterator[Done]:
-        if self.workers <= 1 or len(tasks) <= 1:
+        if self.workers <= 1:
             for task in tasks:
                 yield run_task(task, storage)
             return
-        left = list(tasks)
-        for attempt in range(1, ATTEMPTS + 1):
-            broken: list[Task] = []
-            for task, done in self._pool(left, storage):
-                if done is not None:
-                    yield done
-                else:
-                    broken.append(task)
-            left = broken
-            if not left:
-                return
-            time.sleep(0.2 * attempt)
-        for task in left:
-            yield Done(task, None, 0.0, f"its worker process died {ATTEMPTS} times")
+        waiting = deque((task, 1) for task in tasks)
+        busy: dict[Connection, tuple[Worker, Task, int]] = {}
+        try:
+            while waiting or busy:
+                while waiting and len(busy) < self.workers:
+                    task, attempt = waiting.popleft()
+                    worker = self.idle.pop() if self.idle else Worker()
+                    worker.start(task, storage, isolated=attempt > ATTEMPTS)
+                    busy[worker.pipe] = (worker, task, attempt)
+                for pipe in multiprocessing.connection.wait(list(busy)):
+                    assert isinstance(pipe, Connection)
+                    worker, task, attempt = busy.pop(pipe)
+                    answer = worker.answer()
+                    if answer is not None:
+                        self.idle.append(worker)
+                        yield replace(answer, task=task)
+                    elif attempt <= ATTEMPTS:
+                        waiting.append((task, attempt + 1))
+                    else:
+                        yield Done(task, None, 0.0, WORKERS_DIED)
+        finally:
+            for worker, _, _ in busy.values():
+                worker.stop()
 
-    def _pool(self, tasks: Sequence[Task], storage: Storage) -> Iterator[tuple[Task, Done | None]]:
-        """Every task with its end, or None where the pool broke before it had one."""
-        context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(self.workers, context, one_thread_for_tokens) as pool:
-            futures = {pool.submit(run_task, task, storage): task for task in tasks}
-            try:
-                for future in concurrent.futures.as_completed(futures):
-                    try:
-                        yield futures[future], future.result()
-                    except concurrent.futures.process.BrokenProcessPool:
-                        yield futures[future], None
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+    def close(self) -> None:
+        while self.idle:
+            self.idle.pop().stop()
 
 
 @dataclass(frozen=True)
@@ -186,26 +256,29 @@ def run(
     """
     result = Run()
     waived = set(waive)
-    log = _RunLog(storage)
     for node in dataset.nodes:
-        if node.whole and len(result.manifests) < len(result.records):
-            result.stopped_before = node.name
-            break
-        context = Context(storage, Tools(), result.records)
-        tasks = [t for t in node.tasks(context) if not _is_waived(t, waived, result)]
-        chosen = [t for t in tasks if only in (None, t.key)]
-        manifest = manifest_name(node, tasks)
-        records = records_of(storage, manifest)
-        if records is None:
-            records = _run_node(node, chosen, tasks, storage, executor, progress, log, result)
-        else:
-            progress.node(node, len(tasks), 0)
-            result.ran[node.name] = 0
-        result.records[node.name] = records
-        if len(records) == len(tasks):
-            result.manifests[node.name] = manifest
-        if only is not None and chosen:
-            break
+        assert node.folder  # a model or tokenizer that is not there is told before anything runs
+    storage.remove_stale_scratch()
+    with _RunLog(storage) as log:
+        for node in dataset.nodes:
+            if node.whole and len(result.manifests) < len(result.records):
+                result.stopped_before = node.name
+                break
+            context = Context(storage, Tools(), result.records)
+            tasks = [t for t in node.tasks(context) if not _is_waived(t, waived, result)]
+            chosen = [t for t in tasks if only in (None, t.key)]
+            manifest = manifest_name(node, tasks)
+            records = records_of(storage, manifest)
+            if records is None:
+                records = _run_node(node, chosen, tasks, storage, executor, progress, log, result)
+            else:
+                progress.node(node, len(tasks), 0)
+                result.ran[node.name] = 0
+            result.records[node.name] = records
+            if len(records) == len(tasks):
+                result.manifests[node.name] = manifest
+            if only is not None and chosen:
+                break
     return result
 
 
@@ -252,7 +325,7 @@ def _run_node(
 
 def _where(task: Task) -> tuple[str, str]:
     inputs = task.inputs
-    return (str(inputs[0]), str(inputs[2].name)) if task.node.name == "measure" else ("", "")
+    return (str(inputs[0]), f"{inputs[0]}/{inputs[2].files[0].name}") if task.node.name == "measure" else ("", "")
 
 
 MANIFEST = pa.schema([("key", pa.string()), ("record", pa.string())])
@@ -294,13 +367,24 @@ def write_manifest(storage: Storage, node: Node, tasks: Sequence[Task], records:
 
 
 class _RunLog:
-    """One line a finished task under runs/: when, where, how long, what failed. Never read to decide anything."""
+    """One line a finished task under runs/: when, where, how long, what failed. Never read to decide anything.
+
+    Written in segments, so that a run of a million tasks does not write its first line again and again.
+    """
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
-        self.path = f"runs/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}.jsonl"
+        self.stem = f"runs/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
+        self.segment = 0
         self.lines: list[str] = []
         self.written = time.monotonic()
+
+    def __enter__(self) -> "_RunLog":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with suppress(OSError) if error[0] else nullcontext():  # what ended the run is told, not what came of it
+            self.write()
 
     def note(self, done: Done) -> None:
         self.lines.append(
@@ -316,10 +400,16 @@ class _RunLog:
                 ensure_ascii=False,
             )
         )
-        # Every ten seconds, or at once on an error: a thousand small puts a minute would cost more than the work.
-        if done.error is not None or time.monotonic() - self.written > 10:
-            self.storage.replace(self.path, ("\n".join(self.lines) + "\n").encode())
-            self.written = time.monotonic()
+        # Every ten seconds, an error within one: a thousand small puts a minute would cost more than the work.
+        if time.monotonic() - self.written > (10 if done.error is None else 1):
+            self.write()
+
+    def write(self) -> None:
+        self.written = time.monotonic()
+        if self.lines:
+            self.storage.replace(f"{self.stem}-{self.segment:05d}.jsonl", ("\n".join(self.lines) + "\n").encode())
+            self.segment += 1
+            self.lines = []
 
 
 class Silent:

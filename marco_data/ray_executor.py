@@ -5,97 +5,139 @@ is kept in actors. The driver alone decides about retries (`max_retries=0`), so 
 authorities at once; a worker that dies takes only the tasks it held, which are sent again one by one.
 """
 
+import logging
 import os
+import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from marco_data.dataset import Task
-from marco_data.errors import RecipeError
-from marco_data.execute import ATTEMPTS, Done, one_thread_for_tokens, run_task
+from marco_data.errors import MarcoError, RecipeError
+from marco_data.execute import ATTEMPTS, WORKERS_DIED, Done, one_thread_for_tokens, run_task
 from marco_data.step import package_versions
 from marco_data.storage import Storage
 
-PACK_BYTES = (
-    64 << 20
-)  # small shards travel together up to this: a Ray task costs about 1 ms, a sample shard no more
+PACK_BYTES = 64 << 20  # small shards travel together up to this: a Ray task costs about 1 ms, a sample shard no more
 PACK_TASKS = 16
 CHECKED_PACKAGES = ("pyarrow", "numpy", "numba", "marco-data")
-
-
-def set_auth_mode() -> None:
-    """Ray 2.60 turns token authentication on in some orders of starting and not in others; say which is meant."""
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+SAME_CODE = "install the same constraints file, and the modules the recipe names, on every node"
 
 
 @dataclass
 class RayExecutor:
-    """Tasks as Ray tasks, at most two packs in flight for each CPU."""
+    """Tasks as Ray tasks, at most two packs in flight for each CPU of a private Ray, `workers` packs on a cluster.
+
+    Ray is started, or the cluster joined, when there is something to run; one that this process has already is used.
+    """
 
     address: str | None = None
     workers: int | None = None
-
-    def __post_init__(self) -> None:
-        set_auth_mode()
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        import ray
-
-        self.ray = ray
-        if ray.is_initialized():
-            return
-        try:
-            ray.init(
-                address=self.address or "local",
-                num_cpus=None if self.address else self.workers or os.cpu_count(),
-                include_dashboard=False if self.address is None else None,
-                log_to_driver=False,
-                logging_level="ERROR",
-                configure_logging=True,
-            )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise RecipeError(
-                f"no Ray cluster at `{self.address or 'this machine'}`: {str(error).splitlines()[0]}"
-            ) from error
+    ray: Any = None
+    owned: bool = False
 
     def run(self, tasks: Sequence[Task], storage: Storage) -> Iterator[Done]:
+        if not tasks:
+            return
+        self._start()
         remote = self.ray.remote(max_retries=0, num_cpus=1)(_run_pack)
-        versions = package_versions(CHECKED_PACKAGES)
-        limit = self.workers or max(1, int(self.ray.cluster_resources().get("CPU", 1)))
-        waiting = [(pack, 1) for pack in packs(tasks, limit)]
-        waiting.reverse()
+        versions = package_versions(checked_packages(tasks), tasks[0].node.accept)
+        cpus = max(1, int(self.ray.cluster_resources().get("CPU", 1)))
+        limit = self.workers if self.workers and not self.owned else 2 * cpus
+        waiting = deque((pack, 1) for pack in packs(tasks, min(cpus, limit)))
         flying: dict[Any, tuple[list[Task], int]] = {}
-        while waiting or flying:
-            while waiting and len(flying) < 2 * limit:
-                pack, attempt = waiting.pop()
-                flying[remote.remote(pack, storage, versions)] = (pack, attempt)
-            ready, _ = self.ray.wait(list(flying), num_returns=1, timeout=60)
-            for reference in ready:
-                pack, attempt = flying.pop(reference)
-                yield from self._collect(reference, pack, attempt, waiting)
+        try:
+            while waiting or flying:
+                while waiting and len(flying) < limit:
+                    pack, attempt = waiting.popleft()
+                    flying[remote.remote(pack, storage, versions, isolated=attempt > ATTEMPTS)] = (pack, attempt)
+                ready, _ = self.ray.wait(list(flying), num_returns=1, timeout=60)
+                for reference in ready:
+                    yield from self._collect(reference, *flying.pop(reference), waiting)
+        finally:
+            for reference in flying:
+                self.ray.cancel(reference, force=True)
 
     def _collect(
-        self, reference: Any, pack: list[Task], attempt: int, waiting: list[tuple[list[Task], int]]
+        self, reference: Any, pack: list[Task], attempt: int, waiting: deque[tuple[list[Task], int]]
     ) -> Iterator[Done]:
         try:
             for task, done in zip(pack, self.ray.get(reference), strict=True):
                 yield replace(done, task=task)
         except self.ray.exceptions.RayTaskError as error:
-            cause = error.cause if isinstance(error.cause, RecipeError) else None
-            raise cause or RecipeError(f"a worker refused to work: {error}") from None
+            if isinstance(error.cause, MarcoError | OSError):
+                raise error.cause from None
+            last = str(error).strip().splitlines()[-1]
+            raise RecipeError(f"a worker cannot run the plan: {last}", hint=SAME_CODE) from None
         except self.ray.exceptions.RayError as error:
             # The worker, its node or its memory went. Whatever the pack had committed is found when it is sent again.
-            if attempt < ATTEMPTS:
-                time.sleep(0.5 * attempt)
-                waiting.extend(([task], attempt + 1) for task in reversed(pack))
+            lost_node = isinstance(error, self.ray.exceptions.NodeDiedError)
+            following = attempt if lost_node else attempt + 1
+            if following <= ATTEMPTS + 1:
+                time.sleep(0.5)
+                waiting.extend(([task], following) for task in pack)
                 return
-            reason = f"its worker died {ATTEMPTS} times: {str(error).splitlines()[0]}"
             for task in pack:
-                yield Done(task, None, 0.0, reason)
+                yield Done(task, None, 0.0, f"{WORKERS_DIED}: {str(error).splitlines()[0]}")
+
+    def _start(self) -> None:
+        if self.ray is not None:
+            return
+        # Ray 2.60 turns token authentication on in some orders of starting and not in others; say which is meant.
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_task_oom_retries", "0")  # for ever by default; a death is the driver's to count
+        import ray
+
+        self.ray = ray
+        if self.address is None and ray.is_initialized():
+            return
+        try:
+            _knock(self.address)
+            ray.init(
+                address=self.address or "local",
+                num_cpus=None if self.address else self.workers or os.cpu_count(),
+                include_dashboard=False if self.address is None else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise RecipeError(
+                f"no Ray cluster at `{self.address or 'this machine'}`: {str(error).splitlines()[0]}",
+                hint="--executor local needs no Ray",
+            ) from error
+        self.owned = self.address is None
 
     def close(self) -> None:
-        if self.address is None:
-            self.ray.shutdown()
+        if self.ray is not None:
+            if self.owned or self.address is not None:
+                self.ray.shutdown()
+            self.ray = None
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError where nobody listens: Ray itself would try for minutes, in silence."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+def checked_packages(tasks: Sequence[Task]) -> tuple[str, ...]:
+    """The packages whose versions these tasks' output depends on, and those that every result goes through."""
+
+    def named(identity: Any) -> Iterator[str]:
+        if isinstance(identity, Mapping):
+            for key, value in identity.items():
+                yield from value if key == "packages" else named(value)
+        elif isinstance(identity, list):
+            for value in identity:
+                yield from named(value)
+
+    of_tasks = {name for task in tasks for name in task.reads.get("packages", ())}
+    return tuple(sorted({*CHECKED_PACKAGES, *named(tasks[0].node.identity), *of_tasks}))
 
 
 def packs(tasks: Sequence[Task], workers: int) -> list[list[Task]]:
@@ -113,14 +155,10 @@ def packs(tasks: Sequence[Task], workers: int) -> list[list[Task]]:
     return out
 
 
-def _run_pack(pack: list[Task], storage: Storage, versions: dict[str, str]) -> list[Done]:
-    here = package_versions(CHECKED_PACKAGES)
+def _run_pack(pack: list[Task], storage: Storage, versions: dict[str, str], *, isolated: bool) -> list[Done]:
+    here = package_versions(tuple(versions), pack[0].node.accept)
     if here != versions:
         other = {name: (versions[name], here[name]) for name in versions if here[name] != versions[name]}
-        raise RecipeError(
-            f"this worker's packages differ from the driver's (driver, worker): {other}",
-            hint="install the same constraints file on every node",
-        )
+        raise RecipeError(f"this worker's packages differ from the driver's (driver, worker): {other}", hint=SAME_CODE)
     one_thread_for_tokens()
-    # The driver knows the tasks: an answer without them is a few hundred bytes, whatever the plan holds.
-    return [replace(run_task(task, storage), task=None) for task in pack]
+    return [run_task(task, storage, isolated=isolated).without_task() for task in pack]

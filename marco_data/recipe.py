@@ -199,7 +199,7 @@ class Recipe(Section):
         module, _, name = self.pipeline.partition(":")
         try:
             return getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, SyntaxError) as error:
             raise RecipeError(
                 f"no pipeline `{self.pipeline}`: {error}", hint="write it as package.module:function"
             ) from error
@@ -246,7 +246,7 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
     """SafeLoader: tags that would build Python objects are refused by construction.
 
     `no` is Norwegian: of YAML 1.1's words for true and false only `true` and `false` are kept, as in YAML 1.2.

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from marco_data.errors import ShardError
 from marco_data.storage import DataFile, Storage, canonical_json
 
 READ, KEPT, DROPPED, FAILED, REPLACED, GENERATED = (
@@ -81,23 +82,31 @@ def load_record(storage: Storage, folder: str, key: str) -> Record | None:
 
 
 def commit_record(storage: Storage, record: Record) -> Record:
-    """Create the record's file. Where another attempt was first, its record is the one that counts."""
+    """Create the record's file. Where another attempt was first, its record is the one that counts.
+
+    Raises ShardError if the two wrote other bytes: something outside the identity shapes the output.
+    """
     if storage.create(record.path, record.to_json()):
         return record
     first = load_record(storage, record.folder, record.key)
     assert first is not None
+    if [file.digest for file in first.data] != [file.digest for file in record.data]:
+        raise ShardError(
+            f"two attempts at `{record.path}` wrote different bytes; the first one's stand",
+            hint="are all workers' packages and machines alike?",
+        )
     return first
 
 
 def add_counts(counts: Iterable[Count]) -> tuple[Count, ...]:
     """Sum counts of the same group; sorted, so that the result does not depend on the order of adding."""
-    sums: dict[tuple[str, ...], list[int]] = {}
+    sums: dict[tuple[str, str, str, str, str], list[int]] = {}
     for count in counts:
         entry = sums.setdefault(count.group, [0, 0, 0])
         entry[0] += count.documents
         entry[1] += count.bytes
         entry[2] += count.tokens
     return tuple(
-        Count(*group, documents=n, bytes=size, tokens=tokens)
-        for group, (n, size, tokens) in sorted(sums.items())
+        Count(outcome, source, language, reason, part, documents=n, bytes=size, tokens=tokens)
+        for (outcome, source, language, reason, part), (n, size, tokens) in sorted(sums.items())
     )

@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from marco_data.blend import BlendHeader, BlendShard, blend_json, blend_text
+from marco_data.catalog import INPUT
 from marco_data.dataset import Dataset
 from marco_data.errors import RecipeError
 from marco_data.execute import Failure, Run, records_of
 from marco_data.mix import Allocation, PartTotal, Share
+from marco_data.nodes.measure import Measure
 from marco_data.nodes.mix import intervals_of
 from marco_data.nodes.tokenize import Tokenize
 from marco_data.recipe import Recipe
@@ -101,6 +103,11 @@ class Stage:
     def balanced(self) -> bool:
         return self.complete and not self.waived and not unbalanced(self.counts)
 
+    @property
+    def starts_over(self) -> bool:
+        """Whether it should have gone on where an earlier stage ended, and there was none."""
+        return self.stage > 1 and self.recipe["after"] != "nothing" and self.mix.get("after") is None
+
     def to_json(self) -> bytes:
         return canonical_json({**asdict(self), "balanced": self.balanced})
 
@@ -174,11 +181,12 @@ def finish(recipe: Recipe, dataset: Dataset, run: Run, storage: Storage) -> Stag
         _write_blend(stage, dataset, storage)
     storage.replace(f"{folder}/manifest.json", stage.to_json())
     pointer = canonical_json({"stage": folder, "number": recipe.stage})
-    for name in (
-        f"{recipe.family}-{recipe.stage}.{recipe.digest}",
-        f"{recipe.family}-{recipe.stage}",
-        recipe.family,
-    ):
+    number = f"{recipe.family}-{recipe.stage}"
+    # The next stage goes on after the last whole build of the recipe's own sources, whatever was tried since.
+    measure = dataset.node("measure")
+    tried = INPUT in recipe.mixture or (isinstance(measure, Measure) and measure.sample < 1)
+    whole = [f"{number}.whole"] if stage.complete and not tried else []
+    for name in (f"{number}.{recipe.digest}", number, recipe.family, *whole):
         storage.replace(f"stages/{name}.json", pointer)
     return stage
 
@@ -191,8 +199,8 @@ def _files(run: Run) -> dict[str, dict[str, int]]:
     for record in run.records.get("measure", []):
         source, names = record.facts["source"], record.facts["files"]
         files[source].update(names)
-        if any(c.outcome == FAILED and c.reason in broken_reasons for c in record.counts):
-            broken[source].update(names)
+        breaks = sum(c.documents for c in record.counts if c.outcome == FAILED and c.reason in broken_reasons)
+        broken[source].update(names[:breaks])  # of a run of text files as many as broke; which ones is not asked
     for failure in run.failures:
         if failure.node == "measure":
             files[failure.source].add(failure.file)

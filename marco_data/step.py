@@ -24,7 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from marco_data.errors import RecipeError, RetryableError, ShardError
+from marco_data.child import ChildDied, in_child
+from marco_data.errors import MarcoError, RecipeError, RetryableError, ShardError
 from marco_data.languages import Language
 
 
@@ -47,10 +48,12 @@ class StepOutput:
 class Tools:
     """What a step may use of the machine it runs on. Context: nothing in here is identity.
 
-    `accept` are the package versions that the recipe declares equal.
+    `accept` are the package versions that the recipe declares equal. `isolated`: steps run in child processes,
+    because something among these documents has killed its worker before.
     """
 
     accept: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    isolated: bool = False
 
     def path(self, uri: str) -> Path:
         """A local file with the content of `uri` (a model, a block list), fetched once per process."""
@@ -168,42 +171,45 @@ def check_output(step: Step, batch: pa.RecordBatch, output: StepOutput) -> None:
             raise ShardError(f"step `{step.name()}` used undeclared reasons: {', '.join(sorted(undeclared))}")
 
 
-def run_step(step: Step, bound: BoundStep, batch: pa.RecordBatch) -> StepOutput:
-    """One checked call of a bound step; a document that makes it raise fails alone."""
+def run_step(step: Step, bound: BoundStep, batch: pa.RecordBatch, *, isolated: bool = False) -> StepOutput:
+    """One checked call of a bound step; a document that makes it raise (or, isolated, die) fails alone."""
     try:
-        output = bound(batch)
-    except (ShardError, RecipeError, MemoryError):
+        output = in_child(lambda: bound(batch)) if isolated else bound(batch)
+    except (MarcoError, MemoryError, OSError):  # the machine's trouble, not a document's
         raise
-    except Exception:  # a step's own bug on one document must not take its neighbours along
+    except Exception as error:  # a step's own bug on one document must not take its neighbours along
         if batch.num_rows == 1:
-            return _crashed(step, batch)
-        return _join([run_step(step, bound, batch.slice(i, 1)) for i in range(batch.num_rows)], step, batch)
+            return _failed(step, "worker_died" if isinstance(error, ChildDied) else "crashed")
+        middle = batch.num_rows // 2
+        halves = [batch.slice(0, middle), batch.slice(middle)]
+        return _join(step, halves, [run_step(step, bound, half, isolated=isolated) for half in halves])
     check_output(step, batch, output)
     return output
 
 
-def _crashed(step: Step, batch: pa.RecordBatch) -> StepOutput:
+def _failed(step: Step, how: str) -> StepOutput:
     columns = {name: pa.nulls(1, step.adds.field(name).type) for name in step.adds.names}
-    return StepOutput(columns=columns, failed=pa.array([f"{step.name()}/crashed"], pa.string()))
+    return StepOutput(columns=columns, failed=pa.array([f"{step.name()}/{how}"], pa.string()))
 
 
-def _join(outputs: list[StepOutput], step: Step, batch: pa.RecordBatch) -> StepOutput:
-    def column(name: str) -> pa.Array:
-        rows = [
-            o.columns.get(name, batch.column(name).slice(i, 1) if name == "text" else None)
-            for i, o in enumerate(outputs)
-        ]
+def _join(step: Step, halves: list[pa.RecordBatch], outputs: list[StepOutput]) -> StepOutput:
+    def verdict(pick: Callable[[StepOutput], pa.Array | None], kind: pa.DataType) -> pa.Array | None:
+        said = [pick(o) for o in outputs]
+        if all(array is None for array in said):
+            return None
+        rows = [pa.nulls(h.num_rows, kind) if a is None else a for h, a in zip(halves, said, strict=True)]
         return pa.concat_arrays(rows)
 
-    def verdict(pick: Callable[[StepOutput], pa.Array | None], kind: pa.DataType) -> pa.Array | None:
-        rows = [pick(o) for o in outputs]
-        if all(r is None for r in rows):
-            return None
-        return pa.concat_arrays([pa.nulls(1, kind) if r is None else r for r in rows])
-
+    # A half whose one document failed gives no new `text`: it keeps the old one.
     names = set(step.adds.names) | {name for o in outputs for name in o.columns}
+    columns = {
+        name: pa.concat_arrays(
+            [o.columns[name] if name in o.columns else h.column(name) for h, o in zip(halves, outputs, strict=True)]
+        )
+        for name in names
+    }
     return StepOutput(
-        columns={name: column(name) for name in names},
+        columns=columns,
         reason=verdict(lambda o: o.reason, pa.string()),
         measured=verdict(lambda o: o.measured, pa.float64()),
         failed=verdict(lambda o: o.failed, pa.string()),

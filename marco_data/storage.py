@@ -5,6 +5,7 @@ or .idx), then appears whole under a name that contains the hash of its bytes, s
 The record last: it is created only if it does not exist, and its existence means the data is there.
 """
 
+import errno
 import hashlib
 import io
 import json
@@ -12,8 +13,9 @@ import os
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +24,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from marco_data.errors import RecipeError, RetryableError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What no retry and no other shard escapes: such an OSError ends the run."""
 
 ROW_GROUP_ROWS = 16_384
 PARQUET_SETTINGS: dict[str, Any] = {
@@ -59,7 +64,8 @@ class Storage:
         import fsspec
 
         # A cached listing would hide what another worker or run has committed since.
-        return fsspec.core.url_to_fs(self.root, use_listings_cache=False)
+        filesystem, path = fsspec.core.url_to_fs(self.root, use_listings_cache=False)
+        return filesystem, str(path)
 
     def uri(self, path: str) -> str:
         return f"{self.root.rstrip('/')}/{path}"
@@ -70,7 +76,8 @@ class Storage:
         if self._local is not None:
             return (self._local / path).open("rb")
         filesystem, base = self._remote()
-        return filesystem.open(f"{base}/{path}", "rb")
+        file: IO[bytes] = filesystem.open(f"{base}/{path}", "rb")
+        return file
 
     def read(self, path: str) -> bytes | None:
         """The bytes at `path`, or None where there is nothing."""
@@ -177,6 +184,17 @@ class Storage:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def remove_stale_scratch(self, older_than_seconds: float = 86_400.0) -> None:
+        """Remove what killed runs left of unfinished files; another run's own are younger."""
+        if self._local is None:
+            return
+        folder = self._local / "runs" / "tmp"
+        limit = time.time() - older_than_seconds
+        for left in folder.iterdir() if folder.is_dir() else ():
+            with suppress(OSError):  # another run may be removing the same
+                if max(path.stat().st_mtime for path in (left, *left.glob("*"))) < limit:
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+
     def commit(
         self, finished: Path, stem: str, suffix: str, *, digest: str | None = None, rows: int = 0
     ) -> DataFile:
@@ -198,6 +216,8 @@ class Storage:
                 filesystem, base = self._remote()
                 filesystem.put_file(str(finished), f"{base}/{path}")
         except OSError as error:
+            if error.errno in DISK_FULL:
+                raise
             raise RetryableError(f"writing `{path}` failed: {error.strerror or error}") from error
         return DataFile(path=path, bytes=size, digest=own, rows=rows)
 

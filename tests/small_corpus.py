@@ -76,7 +76,7 @@ def recipe_values(corpus: Path) -> dict[str, Any]:
         "tokenizer": {"path": str(TOKENIZER)},
         "languages": list(CODES),
         "sources": {
-            "web": {"paths": [f"{corpus}/web/*"], "fields": fields},
+            "web": {"paths": [f"{corpus}/web/*"], "fields": dict(fields)},
             "books": {"paths": [f"{corpus}/books/*.parquet"], "fields": fields, "licence": "CC0-1.0"},
         },
         "mixture": {"web": {"weight": 3}, "books": {"weight": 1}},

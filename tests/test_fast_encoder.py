@@ -201,7 +201,9 @@ def test_only_workers_that_share_a_machine_are_held_to_one_thread(tmp_path, monk
     for workers in (1, 2):
         storage = Storage(str(tmp_path / str(workers)))
         tasks = Settings().tasks(Context(storage, Tools(), {}))
-        done = list(LocalExecutor(workers).run(tasks, storage))
+        executor = LocalExecutor(workers)
+        done = list(executor.run(tasks, storage))
+        executor.close()
         assert [one.error for one in done] == [None] * 3
         threads[workers] = {one.record.facts["threads"] for one in done if one.record}
     assert threads == {1: {None}, 2: {"1"}}

@@ -90,7 +90,7 @@ class Decide(Node):
                 break
             if (i, "") not in bound:
                 bound[i, ""] = step.bind(None, tools)
-            output = run_step(step, bound[i, ""], batch.take(rows))
+            output = run_step(step, bound[i, ""], batch.take(rows), isolated=tools.isolated)
             reason = _scatter(reason, open_rows, output.reason)
             measured = _scatter(measured, open_rows, output.measured)
             failed = _scatter(failed, open_rows, output.failed)

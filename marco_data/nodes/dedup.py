@@ -195,20 +195,18 @@ class LanguageCorpus:
     same_ids: DataFile
     sign: Sign
 
-    @cached_property
+    @property
     def places(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
         """(shard number, row) of every document, in the order all arrays keep."""
-        self._load()
-        return self.__dict__["_places"]
+        return self._columns[:2]
+
+    @property
+    def documents(self) -> Documents:
+        return self._columns[2]
 
     @cached_property
-    def documents(self) -> Documents:
-        self._load()
-        return self.__dict__["_documents"]
-
-    def _load(self) -> None:
-        if "_documents" in self.__dict__:
-            return
+    def _columns(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], Documents]:
+        """Shard number, row and what dedup compares of every document: one reading of the shards' columns."""
         changed = _by_shard(self.storage.read_table(self.same_ids.path))
         numbers, rows, ids, hashes, low = [], [], [], [], []
         for number, shard in enumerate(self.shards):
@@ -230,14 +228,14 @@ class LanguageCorpus:
             hashes.append(keys_of(table["text_hash"].take(at)))
             low.append(np.array(pc.equal(verdicts["quality_tier"], "low").fill_null(False))[at])
         n = sum(len(r) for r in rows)
-        self.__dict__["_places"] = (_join(numbers), _join(rows))
-        self.__dict__["_documents"] = Documents(
+        documents = Documents(
             run=np.broadcast_to(np.int32(0), (n,)),
             generated=np.broadcast_to(np.bool_(False), (n,)),
             low_quality=np.concatenate(low) if low else np.empty(0, bool),
             id=_stack(ids),
             text_hash=_stack(hashes),
         )
+        return _join(numbers), _join(rows), documents
 
     def signatures(self) -> Iterator[npt.NDArray[np.uint32]]:
         numbers, rows = self.places

@@ -53,6 +53,7 @@ class Measure(Node):
     keep_dropped: float
     sample: float = 1.0
     verify: bool = False
+    batch_rows: int = field(default=1000, compare=False)  # context: every value gives the same bytes
     known_files: dict[str, list[SourceFile]] = field(default_factory=dict, compare=False)
 
     def config(self, tools: Tools) -> dict[str, Any]:
@@ -108,7 +109,9 @@ class Measure(Node):
     def measure(
         self, name: str, source: Source, part: Slice, stem: str, storage: Storage, tools: Tools
     ) -> Outcome:
-        batches = read_slice(part, name, source, max_document_bytes=self.max_document_bytes)
+        batches = read_slice(
+            part, name, source, max_document_bytes=self.max_document_bytes, batch_rows=self.batch_rows
+        )
         bound: dict[tuple[int, str | None], BoundStep] = {}
         data, counts = [], []
         for i, chunk in enumerate(chunks(batches, self.shard_bytes)):
@@ -165,7 +168,7 @@ class Measure(Node):
         if (i, language) not in bound:
             # Text of no language of ours is measured as if it were spaced text: its verdict falls on its language.
             bound[i, language] = step.bind(LANGUAGES.get(language or "", _ANY if language else None), tools)
-        output = run_step(step, bound[i, language], batch)
+        output = run_step(step, bound[i, language], batch, isolated=tools.isolated)
         columns = {field.name: batch.column(field.name) for field in batch.schema} | dict(output.columns)
         for name, array in (
             ("reason", output.reason),

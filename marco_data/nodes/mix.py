@@ -83,7 +83,7 @@ class Mix(Node):
         else:
             candidates = [self.after.replace("/", "-")]
         for name in candidates:
-            pointer = storage.read_json(f"stages/{name}.json")
+            pointer = storage.read_json(f"stages/{name}.whole.json")
             blend = None if pointer is None else storage.read_json(f"{pointer['stage']}/blend.json")
             if pointer is not None and blend is not None:
                 return pointer["stage"], next_starts(blend)

@@ -114,8 +114,16 @@ class Shards(Node):
             "lineage": lineage.path,
             **total,
         }
-        counts = (Count(KEPT, source, language, part=part, **total),)
-        return Outcome((tokens, index, lineage), counts, {"shards": [shard]})
+        count = Count(
+            KEPT,
+            source,
+            language,
+            part=part,
+            documents=total["documents"],
+            bytes=total["bytes"],
+            tokens=total["tokens"],
+        )
+        return Outcome((tokens, index, lineage), (count,), {"shards": [shard]})
 
 
 def _group(record: Record, groups: int) -> int:

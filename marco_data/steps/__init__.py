@@ -18,7 +18,7 @@ def user_step(name: str, arguments: dict[str, Any]) -> Step:
         return DatatroveFilter(filter=cls, arguments=arguments)
     try:
         step = getattr(importlib.import_module(module), cls)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
         raise RecipeError(f"no step `{name}`: {error}", hint="write it as package.module:Class") from error
     if not (isinstance(step, type) and issubclass(step, Step)):
         raise RecipeError(f"`{name}` is not a marco_data.step.Step")
