@@ -105,6 +105,16 @@ def run_task(task: Task, storage: Storage, *, isolated: bool = False) -> Done:
     raise AssertionError("unreachable")
 
 
+def one_thread_for_tokens() -> None:
+    """Make tokenizers use one thread in this process, which is itself one of many; to be called before the first.
+
+    What the environment already says stays.
+    """
+    os.environ.setdefault("FASTOKENS_BPE_THREADS", "1")
+    os.environ.setdefault("RAYON_NUM_THREADS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
 class Worker:
     """A process that does one task after another. It dies with this one, however this one ends."""
 
@@ -142,6 +152,7 @@ def _serve(pipe: Connection) -> None:
     """What a worker process does. An interrupt is the driver's to act on; its death ends this process at once."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_driver, daemon=True).start()
+    one_thread_for_tokens()
     while True:
         task, storage, isolated = pipe.recv()
         try:

@@ -16,7 +16,7 @@ from typing import Any
 
 from marco_data.dataset import Task
 from marco_data.errors import MarcoError, RecipeError
-from marco_data.execute import ATTEMPTS, WORKERS_DIED, Done, run_task
+from marco_data.execute import ATTEMPTS, WORKERS_DIED, Done, one_thread_for_tokens, run_task
 from marco_data.step import package_versions
 from marco_data.storage import Storage
 
@@ -160,4 +160,5 @@ def _run_pack(pack: list[Task], storage: Storage, versions: dict[str, str], *, i
     if here != versions:
         other = {name: (versions[name], here[name]) for name in versions if here[name] != versions[name]}
         raise RecipeError(f"this worker's packages differ from the driver's (driver, worker): {other}", hint=SAME_CODE)
+    one_thread_for_tokens()
     return [run_task(task, storage, isolated=isolated).without_task() for task in pack]

@@ -5,7 +5,10 @@ makes a small one with the shape of Qwen2's. What a document says never becomes 
 spells `<|endoftext|>` is encoded as the characters it is. Knows nothing of chat templates, and adds no token
 at a document's beginning.
 
-Long documents: the library needs about 80 bytes of memory for each byte it encodes (30 MB: 2.5 GB), so
+Two engines encode: `fast_encoder`'s where the tokenizer has a shape it was compared on and the two agree when it is
+loaded, else the `tokenizers` library. The ids are the contract; nothing that is written says which it was.
+
+Long documents: the library needs about 80 bytes of memory for each byte it encodes (30 MB: 2.5 GB), so for it
 documents over `PIECE_CHARACTERS` are cut between a letter and a following space, line feed or punctuation
 mark. With a pre-tokenizer of the GPT-2, cl100k or Qwen2 make no word crosses such a place and NFC composes
 nothing across it, so the ids are those of the whole document. Any other tokenizer gets its documents whole.
@@ -18,6 +21,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from marco_data.errors import RecipeError
+from marco_data.fast_encoder import Encoded, Encoder, fast_encoder
 
 END_OF_DOCUMENT = "<|endoftext|>"
 SPECIAL_TOKENS = (END_OF_DOCUMENT, "<|im_start|>", "<|im_end|>")
@@ -48,15 +53,18 @@ class Tokenizer:
     is what makes two of them the same.
 
     `vocab_size` is the largest id plus one (added tokens included), the number that decides how wide the ids
-    are stored; a model's embedding may be padded beyond it.
+    are stored; a model's embedding may be padded beyond it. `engine` is the package that encodes: `fastokens` or
+    `tokenizers`. It changes the time, never an id.
     """
 
     digest: str
     end_of_document: str
     end_of_document_id: int
     vocab_size: int
+    engine: str
     _encoder: tokenizers.Tokenizer
     _cuts: bool
+    _encode: Encoder
 
     @classmethod
     def load(cls, path: str | Path, end_of_document: str = END_OF_DOCUMENT) -> "Tokenizer":
@@ -78,15 +86,20 @@ class Tokenizer:
         }
 
     def encode_batch(self, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
-        """The token ids of each text, shape [tokens], with the end-of-document token as the last.
+        """The token ids of each text, shape [tokens], with the end-of-document token as the last."""
+        ids, offsets = self.encode_flat(texts)
+        return np.split(ids, offsets[1:-1]) if len(texts) else []
 
-        The library uses a thread for each core unless TOKENIZERS_PARALLELISM=false; ids do not depend on it.
+    def encode_flat(self, texts: Sequence[str]) -> Encoded:
+        """The ids of all texts back to back, each with its end-of-document token, and texts + 1 offsets into them.
+
+        Uses a thread for each core (fastokens: 32 at most), or one in an executor's worker; ids do not depend on it.
         """
-        pieces = [_pieces(text) if self._cuts else [text] for text in texts]
-        encoded = self._encoder.encode_batch_fast([p for ps in pieces for p in ps], add_special_tokens=False)
-        answers = iter(encoded)
-        end = np.array([self.end_of_document_id], dtype=np.uint32)
-        return [np.concatenate([*(_ids(next(answers)) for _ in ps), end]) for ps in pieces]
+        ids, offsets = self._encode(texts)
+        out = np.full(len(ids) + len(texts), self.end_of_document_id, dtype=np.uint32)
+        for number, (begin, end) in enumerate(pairwise(offsets.tolist())):
+            out[begin + number : end + number] = ids[begin:end]
+        return out, offsets + np.arange(len(offsets))
 
     def decode(self, ids: npt.NDArray[np.integer]) -> str:
         """The text of a document's ids, its end-of-document token left out."""
@@ -102,18 +115,35 @@ def _build(content: bytes, end_of_document: str, name: str) -> Tokenizer:
     encoder.encode_special_tokens = True  # text that spells a special token stays text
     encoder.no_truncation()
     encoder.no_padding()
+    spec = json.loads(content)
+    cuts = _cuts_after_letters(spec)
+    reference = _library_encoder(encoder, cuts)
+    tokens = [token.content for token in encoder.get_added_tokens_decoder().values()]
+    fast = fast_encoder(content.decode(), tokens, reference) if cuts and _is_plain_bpe(spec) else None
     return Tokenizer(
         digest=hashlib.sha256(content).hexdigest(),
         end_of_document=end_of_document,
         end_of_document_id=_end_of_document_id(encoder, end_of_document, name),
         vocab_size=max(encoder.get_vocab(with_added_tokens=True).values()) + 1,
+        engine="fastokens" if fast else "tokenizers",
         _encoder=encoder,
-        _cuts=_cuts_after_letters(json.loads(content)),
+        _cuts=cuts,
+        _encode=fast or reference,
     )
 
 
-def _ids(encoding: tokenizers.Encoding) -> npt.NDArray[np.uint32]:
-    return np.array(encoding.ids, dtype=np.uint32)
+def _library_encoder(encoder: tokenizers.Tokenizer, cuts: bool) -> Encoder:
+    """The `tokenizers` library as an encoder: slower, takes any tokenizer, and is the one the other must equal."""
+
+    def encode(texts: Sequence[str]) -> Encoded:
+        pieces = [_pieces(text) if cuts else [text] for text in texts]
+        encoded = encoder.encode_batch_fast([p for ps in pieces for p in ps], add_special_tokens=False)
+        ids = [np.array(encoding.ids, dtype=np.uint32) for encoding in encoded]
+        ends = np.cumsum([0, *map(len, ids)], dtype=np.int64)
+        documents = np.cumsum([0, *map(len, pieces)], dtype=np.int64)
+        return np.concatenate(ids) if ids else np.empty(0, np.uint32), ends[documents]
+
+    return encode
 
 
 def _tokenizer_file(path: Path) -> Path:
@@ -171,6 +201,12 @@ def _cuts_after_letters(spec: dict[str, Any]) -> bool:
         }:
             return pattern in _LETTERS_LAST
     return False
+
+
+def _is_plain_bpe(spec: dict[str, Any]) -> bool:
+    model = spec["model"]
+    decorated = ("dropout", "continuing_subword_prefix", "end_of_word_suffix")
+    return model["type"] == "BPE" and not any(model.get(name) for name in decorated)
 
 
 def _pieces(text: str, size: int = PIECE_CHARACTERS) -> list[str]:

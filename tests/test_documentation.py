@@ -23,6 +23,7 @@ NOT_RUN_HERE = {
     "source .venv/bin/activate": "is this environment, or would be; .ci/run goes the way of start.py",
     "python -m pytest -q tests/test_step_contract.py": "is a part of this very run",
     "ruff check .": "is a step of .ci/run",
+    "python -m benchmarks": "takes minutes; tests/test_benchmarks.py runs small ones",
 }
 """Commands of the README that are not executed, and why. All others are, in their order, in one folder."""
 

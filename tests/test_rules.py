@@ -26,6 +26,7 @@ ROOMS = {
     "icu4py": ["marco_data/words.py", "marco_data/steps/datatrove_filter.py"],
     "datatrove": ["marco_data/steps/datatrove_filter.py"],
     "tokenizers": ["marco_data/tokenizer.py"],
+    "fastokens": ["marco_data/fast_encoder.py"],
     # Heavy ones, each with a room of its own once it is built; until then nobody's.
     "torch": [],
     "vllm": [],

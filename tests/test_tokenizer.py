@@ -90,11 +90,12 @@ def test_a_long_document_is_cut_without_changing_an_id(tokenizer, parts, size):
     assert cut == whole
 
 
-def test_long_documents_are_cut_everywhere_they_can_be(tokenizer, monkeypatch):
-    monkeypatch.setattr(module, "PIECE_CHARACTERS", 10)
-    texts = [" ".join(random.Random(seed).choices(TEXTS, k=200)) for seed in range(3)]
+def test_long_documents_are_cut_everywhere_they_can_be(tokenizer):
+    texts = [" ".join(random.Random(seed).choices(TEXTS, k=4_000)) for seed in range(2)]
     assert max(len(piece) for text in texts for piece in module._pieces(text, 10)) < 60
-    assert [tokenizer.decode(ids) for ids in tokenizer.encode_batch(texts)] == texts
+    assert min(len(module._pieces(text)) for text in texts) > 2
+    ids, offsets = module._library_encoder(tokenizer._encoder, cuts=True)(texts)
+    assert [tokenizer.decode(ids) for ids in np.split(ids, offsets[1:-1])] == texts
 
 
 @pytest.mark.parametrize(

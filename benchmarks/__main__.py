@@ -1,0 +1,92 @@
+"""`python -m benchmarks`: hold the contests, print the table, write `benchmarks/RESULTS.md`.
+
+About five minutes on two cores. `--only` and `--scale` make it shorter; then nothing is written unless `--out` says
+where. The process pins itself to one core; contests on all cores run in a second process that is not pinned.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+FIRST_DOCUMENT = "from benchmarks.ours import whole_pass; from benchmarks.corpus import Text; "
+FIRST_DOCUMENT += "whole_pass([Text('The first document of a process. ' * 20, 'eng_Latn')])()"
+
+
+def main() -> None:
+    arguments = _arguments()
+    if not arguments.unpinned:
+        _pin()
+    # After pinning: what counts cores does so when it is first imported or used.
+    from benchmarks.contest import Result, hold
+    from benchmarks.contests import CONTESTS
+    from benchmarks.corpus import describe
+    from benchmarks.profile import profile
+    from benchmarks.report import report
+
+    results = []
+    for contest in CONTESTS:
+        if arguments.only and contest.part not in arguments.only:
+            continue
+        print(f"{contest.part} ...", file=sys.stderr, flush=True)
+        if contest.all_cores and not arguments.unpinned:
+            results += [Result(**row) for row in _unpinned(contest.part, arguments)]
+        else:
+            results += hold(contest, repeats=arguments.repeats, scale=arguments.scale)
+    if arguments.unpinned:
+        print(json.dumps([asdict(result) for result in results]))
+        return
+    lines = profile(megabytes=arguments.scale) if not arguments.only else []
+    command = "python -m benchmarks" + "".join(f" {argument}" for argument in sys.argv[1:])
+    text = report(results, lines, _start_up() if lines else None, command=command, data=describe())
+    print(text)
+    out = arguments.out or (RESULTS if not arguments.only and arguments.scale == 1 else None)
+    if out:
+        out.write_text(text, "utf-8")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m benchmarks", description="marco-data beside its peers.")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds of each contest (5)")
+    parser.add_argument("--scale", type=float, default=1.0, help="text of a round, relative to the usual (1)")
+    parser.add_argument("--only", nargs="+", metavar="PART", help="these parts, and no profile")
+    parser.add_argument("--out", type=Path, help="where to write; a whole run writes benchmarks/RESULTS.md")
+    parser.add_argument("--unpinned", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _pin() -> None:
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+
+
+def _unpinned(part: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    options = ["--only", part, "--repeats", str(arguments.repeats), "--scale", str(arguments.scale), "--unpinned"]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *options],
+        check=True,
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: (
+            os.sched_setaffinity(0, range(os.cpu_count() or 1)) if hasattr(os, "sched_setaffinity") else None
+        ),
+    )
+    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    return [row | {"speeds": tuple(row["speeds"]), "ratios": tuple(row["ratios"])} for row in rows]
+
+
+def _start_up() -> float:
+    """Processor seconds of a process that finds the kernels compiled."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", FIRST_DOCUMENT], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+if __name__ == "__main__":
+    main()

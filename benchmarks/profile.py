@@ -1,0 +1,83 @@
+"""Where the whole pass spends its time, beside the floor: what merely touching the bytes of text costs.
+
+Steps are timed one after the other on the same documents, and then the whole pass; what the pass takes beyond their
+sum (splitting by language, sorting, counting) is the line `the rest`.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+import zstandard
+
+from benchmarks import ours
+from benchmarks.contest import SHORTEST
+from benchmarks.corpus import rounds, size
+from benchmarks.files import write_rows
+from marco_data.step import Tools
+from marco_data.storage import Storage, write_parquet
+
+GOES = 3
+
+
+@dataclass(frozen=True)
+class Line:
+    """`seconds` for each million bytes of text; `share` of the whole pass, None for a floor."""
+
+    what: str
+    seconds: float
+    share: float | None
+
+
+def profile(*, megabytes: float) -> list[Line]:
+    """The lines of the profile: parts of the pass, the pass, floors."""
+    ours.whole_pass(rounds(1, 50_000)[0])()  # compiles
+    (texts,) = rounds(1, int(megabytes * 1e6))
+    million = size(texts) / 1e6
+    source, part = ours.the_slice(write_rows(texts))
+    node = ours.measure_node(source)
+    parts = {"read (JSONL)": _best(ours.read(texts))}
+    for step in ours.PASS:
+        run = ours.step(step, by_language=step.name() in ("measure_quality", "sign"))(texts)
+        parts[step.name()] = _best(run)
+    table = node.table(ours.read(texts)(), {}, Tools())
+    parts["write (Parquet)"] = _best(lambda: _write(table, node.schema))
+    whole = _best(lambda: ours.measure_once(node, source, part))
+    parts["the rest"] = whole - sum(parts.values())
+    lines = [Line(what, seconds / million, seconds / whole) for what, seconds in parts.items()]
+    lines.append(Line("the whole pass", whole / million, 1.0))
+    data = "".join(text.text for text in texts).encode()
+    return lines + [Line(what, _best(run) / million, None) for what, run in _floors(data).items()]
+
+
+def _write(table: pa.Table, schema: pa.Schema) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        write_parquet(Storage(folder), "shard", [table], schema)
+
+
+def _floors(data: bytes) -> dict[str, Callable[[], Any]]:
+    array = np.frombuffer(data, np.uint8)
+    target = np.empty_like(array)
+    return {
+        "floor: copy the text": lambda: np.copyto(target, array),
+        "floor: xxh3-128 of the text": lambda: xxhash.xxh3_128_digest(data),
+        "floor: zstd -3 of the text": lambda: zstandard.compress(data, 3),
+    }
+
+
+def _best(work: Callable[[], Any]) -> float:
+    """Processor seconds of the quickest of a few goes: what the work costs, whatever the neighbours do."""
+    spent = []
+    for _ in range(GOES):
+        start = time.process_time()
+        goes = 0
+        while goes == 0 or time.process_time() - start < SHORTEST:
+            work()
+            goes += 1
+        spent.append((time.process_time() - start) / goes)
+    return min(spent)
