@@ -2,6 +2,7 @@
 books do not balance, 2 the recipe or the command is wrong.
 """
 
+import io
 import json
 import os
 import shlex
@@ -58,6 +59,9 @@ StageNumber = Annotated[int, typer.Argument(min=1, max=9, help="Curriculum stage
 
 def main() -> None:
     """Run a command; a mistake of the user's ends in one message, never in a traceback."""
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # documents are in every script, whatever the locale is
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     # A recipe may name steps and pipelines of the user's own: they are looked for where the command is given.
     sys.path.insert(0, str(Path.cwd()))
     try:
@@ -332,7 +336,7 @@ def why(
     """
     choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []))
     lookup = Lookup(*_built(choice, root))
-    wanted = [line for t in terms for line in (sys.stdin.read().split("\n") if t == "-" else [t]) if line]
+    wanted = [line for t in terms for line in (sys.stdin.read().split("\n") if t == "-" else [_typed(t)]) if line]
     found: set[str] = set()
     for term, answer in _answers(lookup, wanted):
         found.add(term)
@@ -341,6 +345,11 @@ def why(
     for term in missing:
         _say(f"not found in this stage: {term}")
     raise typer.Exit(1 if missing else 0)
+
+
+def _typed(argument: str) -> str:
+    """An argument as UTF-8, whatever the locale took its bytes for; bytes that are none are shown as such."""
+    return os.fsencode(argument).decode("utf-8", "backslashreplace")
 
 
 def _answers(lookup: Lookup, wanted: list[str]) -> Iterator[tuple[str, Answer]]:
@@ -381,7 +390,7 @@ def find(
     choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []))
     lookup = Lookup(*_built(choice, root))
     count = 0
-    for place, around in lookup.find(text):
+    for place, around in lookup.find(_typed(text)):
         answer = lookup.answer(place)
         if answer.verdict != "kept":
             continue

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import re
 import shlex
 import shutil
@@ -79,6 +80,20 @@ def test_the_installed_script_gives_data_on_stdout_progress_on_stderr_and_its_ex
     assert "measure" in done.stderr
     missing = run("why", "nobody", "--family", "small", *root)
     assert (missing.returncode, missing.stdout) == (1, "")
+
+
+def test_every_script_is_read_and_written_in_any_locale(site: Path):
+    script = Path(sys.executable).with_name("marco-data")
+    root = ("--family", "small", "--root", site / "out")
+    (tha,) = ask(site, "why", "tha-3", "--json").lines
+    words = prose("rus_Cyrl")[0][40:70]
+    latin = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    found = subprocess.run([script, "find", words, *root, "--json"], capture_output=True, env=latin, check=False)
+    assert found.stdout.decode() == ask(site, "find", words, "--json").out
+    asked = b"\xff\n" + tha["id"].encode() + b"\n"
+    told = subprocess.run([script, "why", "-", *root], capture_output=True, input=asked, env=latin, check=False)
+    assert (told.returncode, told.stderr.decode()) == (1, "not found in this stage: \\xff\n")
+    assert b"tha-3: " in told.stdout
 
 
 @pytest.mark.parametrize(
