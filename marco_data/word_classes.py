@@ -43,7 +43,7 @@ _PICTURES = {"other": "😀", "letter": "ℹ"}
 _DICTIONARY = regex.compile(r"[\p{LB=SA}\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{WB=Katakana}\uff9e\uff9f]")
 
 
-def word_classes(characters: str) -> npt.NDArray[np.uint16]:
+def ask_icu(characters: str) -> npt.NDArray[np.uint16]:
     """The class of each character, with the bit PICTURE where it has it."""
     found = _behaviour(characters)
     classes = np.full(len(characters), CLASSES.index("dictionary"), np.uint16)
@@ -72,7 +72,7 @@ def rows() -> list[str]:
     """The lines of the file: first and last code point in hexadecimal, class, whether it is a picture."""
     lines = ["first,last,class,picture"]
     described = np.array(DESCRIBED)
-    classes = word_classes("".join(map(chr, DESCRIBED)))
+    classes = ask_icu("".join(map(chr, DESCRIBED)))
     starts = np.flatnonzero(np.diff(described, prepend=-2) > 1)
     starts = np.union1d(starts, np.flatnonzero(np.diff(classes.astype(int), prepend=0)))
     for start, stop in zip(starts, np.append(starts[1:], len(described)), strict=True):

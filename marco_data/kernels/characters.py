@@ -32,18 +32,18 @@ CLASSES = (
 OTHER, LINE_END, MARK, LETTER, HEBREW, DIGIT, JOINER, MID_LETTER, MID_NUMBER, MID_BOTH = range(10)
 SINGLE_QUOTE, DOUBLE_QUOTE, FLAG, HANGUL, DICTIONARY = range(10, 15)
 CLASS = 15
-PICTURE, SPACE, BLANK, ALPHABETIC, ALPHANUMERIC, SYMBOL, TERMINAL, LINE_BREAK, FOLDS = (1 << i for i in range(4, 13))
+PICTURE, SPACE, BLANK, ALPHABETIC, ALPHANUMERIC, SYMBOL, TERMINAL, FOLDS = (1 << i for i in range(4, 12))
 
 CODE_POINTS = 0x110000
 ZERO_WIDTH_SPACE = 0x200B
+_EVERY = np.arange(CODE_POINTS, dtype=np.uint32).view("<U1")
 
-_LINE_BREAKS = r"\n-\r\x1c-\x1e\x85\u2028\u2029"
 # Above the third supplementary plane only tags and variation selectors have properties of their own.
 DESCRIBED = (*range(0xD800), *range(0xE000, 0x34000), *range(0xE0000, 0xE1000))
 
 
 class Folding(NamedTuple):
-    """`str.casefold` of single characters: utf8[ends[place[c]] - ... ] for the code points whose bit FOLDS is set."""
+    """`str.casefold` of single characters: that of c is utf8[starts[place[c]] : starts[place[c] + 1]] where place[c] > 0."""
 
     place: npt.NDArray[np.uint16]
     starts: npt.NDArray[np.int32]
@@ -51,30 +51,28 @@ class Folding(NamedTuple):
 
 
 @cache
-def characters(symbols: str, terminals: str) -> Table:
-    """The table, uint16[0x110000]. `symbols` and `terminals` are the insides of a character set of `regex`.
-
-    A code point that no string of Arrow can hold (a surrogate) has no class and no property.
-    """
-    text = "".join(map(chr, DESCRIBED))
+def word_classes() -> Table:
+    """What cutting a text into words needs: the class of each code point, PICTURE and BLANK."""
     table = np.zeros(CODE_POINTS, np.uint16)
     for row in csv.DictReader(_word_classes().splitlines()):
         first, last = int(row["first"], 16), int(row["last"], 16)
         table[first : last + 1] = CLASSES.index(row["class"]) | int(row["picture"]) * PICTURE
-    for bit, members in (
-        (SYMBOL, symbols),
-        (TERMINAL, terminals),
-        (LINE_BREAK, _LINE_BREAKS),
-    ):
-        table[_members(text, members)] |= np.uint16(bit)
-    every = np.arange(CODE_POINTS, dtype=np.uint32).view("<U1")
-    for bit, answer in (
-        (SPACE | BLANK, np.strings.isspace(every)),
-        (ALPHABETIC, np.strings.isalpha(every)),
-        (ALPHANUMERIC, np.strings.isalnum(every)),
-    ):
-        table[answer] |= np.uint16(bit)
+    space = np.strings.isspace(_EVERY)
+    table[space] |= np.uint16(SPACE | BLANK)
     table[ZERO_WIDTH_SPACE] |= np.uint16(BLANK)
+    table.flags.writeable = False
+    return table
+
+
+@cache
+def characters(symbols: str = "", terminals: str = "") -> Table:
+    """The whole table; `symbols` and `terminals` are the insides of a character set of `regex`."""
+    table = word_classes().copy()
+    for bit, members in ((SYMBOL, symbols), (TERMINAL, terminals)):
+        if members:
+            table[_members(members)] |= np.uint16(bit)
+    table[np.strings.isalpha(_EVERY)] |= np.uint16(ALPHABETIC)
+    table[np.strings.isalnum(_EVERY)] |= np.uint16(ALPHANUMERIC)
     table[np.flatnonzero(folding().place)] |= np.uint16(FOLDS)
     table.flags.writeable = False
     return table
@@ -84,9 +82,9 @@ def _word_classes() -> str:
     return (resources.files(__package__) / "word_classes.csv").read_text("utf-8")
 
 
-def _members(text: str, members: str) -> npt.NDArray[np.uint32]:
-    """The code points of `text` that a character set holds."""
-    found = "".join(regex.findall(f"[{members}]+", text))
+def _members(members: str) -> npt.NDArray[np.uint32]:
+    """The code points that a character set of `regex` holds."""
+    found = "".join(regex.findall(f"[{members}]+", "".join(map(chr, DESCRIBED))))
     return np.frombuffer(found.encode("utf-32-le"), np.uint32)
 
 
