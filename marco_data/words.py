@@ -77,7 +77,20 @@ def texts_of(column: pa.Array) -> Texts:
 
 
 def find_words(texts: Texts, language: Language | None) -> Words:
-    """Where the words of each text are; the same words as `split_words`."""
+    """Where the words of each text are; the same words as `split_words`.
+
+    The answer for the latest batch is kept, because one step after another asks for it.
+    """
+    global _latest
+    known, answer = _latest.texts, _latest.words
+    same_place = texts.data.ctypes.data == known.data.ctypes.data  # kept alive here, so no other buffer is there
+    if not (same_place and _latest.language == language and np.array_equal(texts.offsets, known.offsets)):
+        answer = _find_words(texts, language)
+        _latest = _Latest(texts, language, answer)
+    return answer
+
+
+def _find_words(texts: Texts, language: Language | None) -> Words:
     from marco_data.kernels import words as kernel  # numba takes 0.6 s to import: not for a plan
     from marco_data.kernels.characters import word_classes
 
@@ -93,3 +106,15 @@ def find_words(texts: Texts, language: Language | None) -> Words:
         order = np.argsort(starts, kind="stable")
         starts, ends = starts[order], ends[order]
     return Words(starts, ends, np.searchsorted(starts, texts.offsets))
+
+
+class _Latest(NamedTuple):
+    texts: Texts
+    language: Language | None
+    words: Words
+
+
+_NONE = np.empty(0, np.int32)
+_latest = _Latest(
+    Texts(np.empty(0, np.uint8), np.zeros(1, np.int64)), None, Words(_NONE, _NONE, np.zeros(1, np.int64))
+)

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -38,6 +39,7 @@ from marco_data.records import DROPPED, Count, add_counts
 from marco_data.step import Tools
 from marco_data.steps.sign import Sign
 from marco_data.storage import DataFile, Storage, write_parquet
+from marco_data.words import texts_of
 
 SAME_IDS = pa.schema(
     [("shard", pa.string()), ("row", pa.int32()), ("id", pa.string()), ("dup_of", pa.string())]
@@ -253,13 +255,14 @@ class LanguageCorpus:
     def shingles(self, indices: npt.NDArray[np.int64]) -> list[npt.NDArray[np.uint32]]:
         numbers, rows = self.places
         answers: list[npt.NDArray[np.uint32]] = []
-        hashes = self.sign.shingler(LANGUAGES[self.language])
+        shingler = self.sign.shingler(LANGUAGES[self.language])
         # Indices ascend, and so do shards and rows: one walk over both answers in the order asked for.
         shard_of, first = np.unique(numbers[indices], return_index=True)
         for number, asked in zip(shard_of, np.split(rows[indices], first[1:]), strict=True):
             for start, table in self._groups(self.shards[number], ["text"], asked):
                 inside = _between(asked, start, start + table.num_rows) - start
-                answers += [hashes(text) for text in table["text"].take(pa.array(inside)).to_pylist()]
+                hashes, bounds = shingler(texts_of(table["text"].take(pa.array(inside)).combine_chunks()))
+                answers += [np.sort(hashes[a:b]) for a, b in pairwise(bounds)]
         return answers
 
     def _groups(
