@@ -40,7 +40,9 @@ _EXAMPLES = {
     "hangul": "가",
 }
 _PICTURES = {"other": "😀", "letter": "ℹ"}
-_DICTIONARY = regex.compile(r"[\p{LB=SA}\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{WB=Katakana}\uff9e\uff9f]")
+_DICTIONARY = regex.compile(
+    r"[\p{LB=SA}\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{WB=Katakana}\uff9e\uff9f]"
+)
 
 
 def ask_icu(characters: str) -> npt.NDArray[np.uint16]:

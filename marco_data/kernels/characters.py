@@ -26,13 +26,13 @@ Table = npt.NDArray[np.uint16]
 # MARK is what attaches to the character before it (Extend, Format, the zero width joiner); DICTIONARY the scripts
 # of Southeast Asia that Unicode calls complex, Han and Kana.
 CLASSES = (
-    "other line_end mark letter hebrew digit joiner mid_letter mid_number mid_both "
-    "single_quote double_quote flag hangul dictionary"
-).split()
+    *("other", "line_end", "mark", "letter", "hebrew", "digit", "joiner", "mid_letter", "mid_number", "mid_both"),
+    *("single_quote", "double_quote", "flag", "hangul", "dictionary"),
+)
 OTHER, LINE_END, MARK, LETTER, HEBREW, DIGIT, JOINER, MID_LETTER, MID_NUMBER, MID_BOTH = range(10)
 SINGLE_QUOTE, DOUBLE_QUOTE, FLAG, HANGUL, DICTIONARY = range(10, 15)
 CLASS = 15
-PICTURE, SPACE, BLANK, ALPHABETIC, ALPHANUMERIC, SYMBOL, TERMINAL, FOLDS = (1 << i for i in range(4, 12))
+PICTURE, SPACE, BLANK, ALPHABETIC, ALPHANUMERIC, SYMBOL, TERMINAL = (1 << i for i in range(4, 11))
 
 CODE_POINTS = 0x110000
 ZERO_WIDTH_SPACE = 0x200B
@@ -43,7 +43,7 @@ DESCRIBED = (*range(0xD800), *range(0xE000, 0x34000), *range(0xE0000, 0xE1000))
 
 
 class Folding(NamedTuple):
-    """`str.casefold` of single characters: that of c is utf8[starts[place[c]] : starts[place[c] + 1]] where place[c] > 0."""
+    """`str.casefold` of single characters: where p = place[c] > 0, that of c is utf8[starts[p]:starts[p + 1]]."""
 
     place: npt.NDArray[np.uint16]
     starts: npt.NDArray[np.int32]
@@ -73,7 +73,6 @@ def characters(symbols: str = "", terminals: str = "") -> Table:
             table[_members(members)] |= np.uint16(bit)
     table[np.strings.isalpha(_EVERY)] |= np.uint16(ALPHABETIC)
     table[np.strings.isalnum(_EVERY)] |= np.uint16(ALPHANUMERIC)
-    table[np.flatnonzero(folding().place)] |= np.uint16(FOLDS)
     table.flags.writeable = False
     return table
 
@@ -115,7 +114,7 @@ def width(lead: int) -> int:
 
 
 @compiled
-def code_point(data: Bytes, at: int) -> int:
+def code_point(data: Bytes, at: int) -> np.int64:
     """The character that begins at data[at]; the text must be valid UTF-8."""
     lead = np.int64(data[at])
     if lead < 0x80:

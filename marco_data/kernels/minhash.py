@@ -45,11 +45,15 @@ def _rotate(x: np.uint64, bits: int) -> np.uint64:
 
 
 @compiled
-def _word(data: Bytes, at: int, width: int) -> np.uint64:
-    value = np.uint64(0)
-    for i in range(width):
-        value |= np.uint64(data[at + i]) << np.uint64(8 * i)
-    return value
+def _four(data: Bytes, at: int) -> np.uint64:
+    a, b, c, d = data[at], data[at + 1], data[at + 2], data[at + 3]
+    low = np.uint64(a) | np.uint64(b) << np.uint64(8)
+    return low | np.uint64(c) << np.uint64(16) | np.uint64(d) << np.uint64(24)
+
+
+@compiled
+def _eight(data: Bytes, at: int) -> np.uint64:
+    return _four(data, at) | _four(data, at + 4) << np.uint64(32)
 
 
 @compiled
@@ -59,10 +63,10 @@ def xxh64(data: Bytes, start: int, stop: int) -> np.uint64:
     if stop - start >= 32:
         v1, v2, v3, v4 = _P1 + _P2, _P2, np.uint64(0), np.uint64(0) - _P1
         while at + 32 <= stop:
-            v1 = _rotate(v1 + _word(data, at, 8) * _P2, 31) * _P1
-            v2 = _rotate(v2 + _word(data, at + 8, 8) * _P2, 31) * _P1
-            v3 = _rotate(v3 + _word(data, at + 16, 8) * _P2, 31) * _P1
-            v4 = _rotate(v4 + _word(data, at + 24, 8) * _P2, 31) * _P1
+            v1 = _rotate(v1 + _eight(data, at) * _P2, 31) * _P1
+            v2 = _rotate(v2 + _eight(data, at + 8) * _P2, 31) * _P1
+            v3 = _rotate(v3 + _eight(data, at + 16) * _P2, 31) * _P1
+            v4 = _rotate(v4 + _eight(data, at + 24) * _P2, 31) * _P1
             at += 32
         h = _rotate(v1, 1) + _rotate(v2, 7) + _rotate(v3, 12) + _rotate(v4, 18)
         for v in (v1, v2, v3, v4):
@@ -71,10 +75,10 @@ def xxh64(data: Bytes, start: int, stop: int) -> np.uint64:
         h = _P5
     h += np.uint64(stop - start)
     while at + 8 <= stop:
-        h = _rotate(h ^ (_rotate(_word(data, at, 8) * _P2, 31) * _P1), 27) * _P1 + _P4
+        h = _rotate(h ^ (_rotate(_eight(data, at) * _P2, 31) * _P1), 27) * _P1 + _P4
         at += 8
     if at + 4 <= stop:
-        h = _rotate(h ^ (_word(data, at, 4) * _P1), 23) * _P2 + _P3
+        h = _rotate(h ^ (_four(data, at) * _P1), 23) * _P2 + _P3
         at += 4
     while at < stop:
         h = _rotate(h ^ (np.uint64(data[at]) * _P5), 11) * _P1

@@ -104,7 +104,7 @@ def measure(
 
 
 @compiled
-def _ratio(part: int, whole: int) -> float:
+def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
@@ -153,10 +153,10 @@ def _characters(data: Bytes, start: int, stop: int) -> int:
 
 @compiled
 def _same(data: Bytes, a: int, b: int, size: int) -> bool:
-    for i in range(size):
-        if data[a + i] != data[b + i]:
-            return False
-    return True
+    i = 0
+    while i < size and data[a + i] == data[b + i]:
+        i += 1
+    return i == size
 
 
 @compiled
@@ -260,9 +260,10 @@ def _measure_line_marks(data: Bytes, start: int, stop: int, table: Table, row: F
         end = at
         size = 0
         while end < stop:
-            size = _line_break(data, end, stop)
-            if size:
-                break
+            if data[end] < 0x20 or data[end] == 0xC2 or data[end] == 0xE2:  # with one of these a line break begins
+                size = _line_break(data, end, stop)
+                if size:
+                    break
             end += 1
         lines += 1
         bullets += _begins_with_bullet(data, at, end, table)
@@ -278,7 +279,7 @@ def _line_break(data: Bytes, at: int, stop: int) -> int:
     if byte < 0x20:
         if byte == _RETURN:
             return 2 if at + 1 < stop and data[at + 1] == NEWLINE else 1
-        return np.int64(NEWLINE <= byte < _RETURN or 0x1C <= byte <= 0x1E)
+        return 1 if NEWLINE <= byte < _RETURN or 0x1C <= byte <= 0x1E else 0
     if byte == 0xC2:
         return 2 if data[at + 1] == 0x85 else 0
     if byte == 0xE2 and data[at + 1] == 0x80 and (data[at + 2] == 0xA8 or data[at + 2] == 0xA9):
@@ -319,9 +320,9 @@ def _measure_words(
         slot = np.int64((h * _SPREAD) >> np.uint64(32)) & mask
         entry = room.slots[slot] - 1
         while entry >= 0:
-            if room.word_hashes[entry] == h and room.counts[entry] == end - at:
-                if _same(data, room.first[entry], at, end - at):
-                    break
+            met, size = room.first[entry], room.counts[entry]
+            if room.word_hashes[entry] == h and size == end - at and _same(data, met, at, size):
+                break
             slot = (slot + 1) & mask
             entry = room.slots[slot] - 1
         if entry < 0:
@@ -347,7 +348,7 @@ def _measure_words(
 @compiled
 def _describe(data: Bytes, at: int, end: int, table: Table) -> tuple[int, int]:
     """(characters, kind) of a word."""
-    size, some, every = 0, 0, 0xFFFF
+    size, some, every = 0, np.int64(0), np.int64(0xFFFF)
     while at < end:
         entry = np.int64(table[code_point(data, at)])
         some |= entry
@@ -452,4 +453,4 @@ def _same_gram(data: Bytes, starts: Places, ends: Places, ids: Places, a: int, b
             right += 1
             y = starts[right] if right < b + n else -1
         if x < 0 or y < 0:
-            return x == y
+            return bool(x == y)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from marco_data.kernels.characters import ALPHANUMERIC, FOLDS, SPACE, Bytes, Folding, Table, code_point, width
+from marco_data.kernels.characters import ALPHANUMERIC, SPACE, Bytes, Folding, Table, code_point, width
 from marco_data.kernels.compiled import compiled
 from marco_data.kernels.minhash import Hashes, xxh64
 from marco_data.kernels.words import Offsets, Places
@@ -95,65 +95,65 @@ def _slots(n: int) -> int:
 @compiled
 def _fold_words(data: Bytes, starts: Places, ends: Places, table: Table, folding: Folding, room: Room) -> int:
     """The words that count, folded, a space behind each; how many they are."""
+    folded = room.folded
     to = units = 0
     for k in range(len(starts)):
-        if _counts(data, starts[k], ends[k], table):
-            room.units[units] = to
-            units += 1
-            at, end = starts[k], ends[k]
-            while at < end:
-                at, to = _fold_character(data, at, table, folding, room.folded, to)
-            room.folded[to] = _SPACE
+        at, end, begin, seen = starts[k], ends[k], to, np.int64(0)
+        while at < end:
+            c = code_point(data, at)
+            seen |= np.int64(table[c])
+            if c < 0x80:
+                folded[to] = c + 0x20 * (0x41 <= c <= 0x5A)
+                at, to = at + 1, to + 1
+            else:
+                to = _fold_beyond_ascii(data, at, c, folding, folded, to)
+                at += width(data[at])
+        if seen & ALPHANUMERIC:
+            folded[to] = _SPACE
             to += 1
+            room.units[units] = begin
+            units += 1
+        else:
+            to = begin
     room.units[units] = to
     return units
-
-
-@compiled
-def _counts(data: Bytes, at: int, end: int, table: Table) -> bool:
-    while at < end:
-        if table[code_point(data, at)] & ALPHANUMERIC:
-            return True
-        at += width(data[at])
-    return False
 
 
 @compiled
 def _fold_characters(data: Bytes, at: int, stop: int, table: Table, folding: Folding, room: Room) -> int:
     """The text folded, without white space; how many characters that makes."""
+    folded = room.folded
     to = units = 0
     while at < stop:
-        if table[code_point(data, at)] & SPACE:
-            at += width(data[at])
-            continue
-        begin = to
-        at, to = _fold_character(data, at, table, folding, room.folded, to)
-        for k in range(begin, to):
-            if room.folded[k] & 0xC0 != 0x80:
-                room.units[units] = k
-                units += 1
+        c = code_point(data, at)
+        if not table[c] & SPACE:
+            begin = to
+            if c < 0x80:
+                folded[to] = c + 0x20 * (0x41 <= c <= 0x5A)
+                to += 1
+            else:
+                to = _fold_beyond_ascii(data, at, c, folding, folded, to)
+            for k in range(begin, to):  # a letter may fold to three
+                if folded[k] & 0xC0 != 0x80:
+                    room.units[units] = k
+                    units += 1
+        at += width(data[at])
     room.units[units] = to
     return units
 
 
 @compiled
-def _fold_character(data: Bytes, at: int, table: Table, folding: Folding, folded: Bytes, to: int) -> tuple[int, int]:
-    """(behind the character at `at`, behind its folding, which is written to folded[to:])."""
-    lead = data[at]
-    if lead < 0x80:
-        folded[to] = lead + 0x20 if 0x41 <= lead <= 0x5A else lead
-        return at + 1, to + 1
-    c, size = code_point(data, at), width(lead)
-    if table[c] & FOLDS:
-        place = folding.place[c]
+def _fold_beyond_ascii(data: Bytes, at: int, c: int, folding: Folding, folded: Bytes, to: int) -> int:
+    """Writes the folding of the character c at data[at] to folded[to:]; behind it."""
+    place = folding.place[c]
+    if place:
         for k in range(folding.starts[place], folding.starts[place + 1]):
             folded[to] = folding.utf8[k]
             to += 1
-    else:
-        for k in range(size):
-            folded[to + k] = data[at + k]
-        to += size
-    return at + size, to
+        return to
+    for k in range(width(data[at])):
+        folded[to + k] = data[at + k]
+    return to + width(data[at])
 
 
 @compiled

@@ -167,7 +167,7 @@ def _is_end(data: Bytes, end: int, stop: int, kind: int) -> bool:
         return True
     following = PLAIN[data[end]]
     if kind != PLAIN_WORD or following != PLAIN_MIDDLE:
-        return following != NOT_PLAIN
+        return bool(following != NOT_PLAIN)
     return end + 1 == stop or (PLAIN[data[end + 1]] != PLAIN_WORD and PLAIN[data[end + 1]] != NOT_PLAIN)
 
 
@@ -197,10 +197,8 @@ def _segment(data: Bytes, at: int, stop: int, table: Table) -> int:
             if rule > BREAK:
                 behind = _class_behind(data, at, stop, table)
                 letter = behind == HEBREW or (behind == LETTER and rule == IF_LETTER)
-                if letter and rule != IF_DIGIT or behind == DIGIT and rule == IF_DIGIT:
-                    rule = SURE
-                else:
-                    rule = BREAK
+                digit = behind == DIGIT
+                rule = SURE if (digit if rule == IF_DIGIT else letter) else BREAK
             if rule == BREAK:
                 return -1 if following == DICTIONARY else at
             state = np.int64(rule)
@@ -210,7 +208,7 @@ def _segment(data: Bytes, at: int, stop: int, table: Table) -> int:
 
 
 @compiled
-def _class_behind(data: Bytes, at: int, stop: int, table: Table) -> int:
+def _class_behind(data: Bytes, at: int, stop: int, table: Table) -> np.int64:
     """The class of the character after the one at `at` and its marks; OTHER at the end."""
     at += width(data[at])
     while at < stop:
@@ -218,7 +216,7 @@ def _class_behind(data: Bytes, at: int, stop: int, table: Table) -> int:
         if kind != MARK:
             return kind
         at += width(data[at])
-    return OTHER
+    return np.int64(OTHER)
 
 
 @compiled

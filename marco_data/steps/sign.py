@@ -70,10 +70,12 @@ class Sign(Step):
 
         def of_words(texts: Texts) -> tuple[Hashes, Offsets]:
             words = find_words(texts, language)
-            return shingles.word_shingles(*texts, *words, characters(), folding(), size)
+            return shingles.word_shingles(
+                texts.data, texts.offsets, words.starts, words.ends, words.first, characters(), folding(), size
+            )
 
         def of_characters(texts: Texts) -> tuple[Hashes, Offsets]:
-            return shingles.character_shingles(*texts, characters(), folding(), size)
+            return shingles.character_shingles(texts.data, texts.offsets, characters(), folding(), size)
 
         return of_words if language.shingle_unit == "word" else of_characters
 
@@ -89,8 +91,7 @@ class Sign(Step):
 
         def sign(batch: pa.RecordBatch) -> StepOutput:
             texts = texts_of(batch.column("text"))
-            text = memoryview(texts.data)
-            hashes = [xxhash.xxh3_128_hexdigest(text[a:b]) for a, b in pairwise(texts.offsets.tolist())]
+            hashes = [xxhash.xxh3_128_hexdigest(texts.data[a:b].data) for a, b in pairwise(texts.offsets.tolist())]
             shingles, bounds = shingler(texts)
             signatures = minhash.signatures(shingles, bounds, factors, summands)
             columns = {
