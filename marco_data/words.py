@@ -76,18 +76,36 @@ def texts_of(column: pa.Array) -> Texts:
     return Texts(np.frombuffer(data or b"", np.uint8), places)
 
 
+class _Latest(NamedTuple):
+    texts: Texts
+    language: Language | None
+    words: Words
+
+
+_latest: _Latest | None = None
+
+
 def find_words(texts: Texts, language: Language | None) -> Words:
     """Where the words of each text are; the same words as `split_words`.
 
     The answer for the latest batch is kept, because one step after another asks for it.
     """
     global _latest
-    known, answer = _latest.texts, _latest.words
-    same_place = texts.data.ctypes.data == known.data.ctypes.data  # kept alive here, so no other buffer is there
-    if not (same_place and _latest.language == language and np.array_equal(texts.offsets, known.offsets)):
-        answer = _find_words(texts, language)
-        _latest = _Latest(texts, language, answer)
-    return answer
+    if _latest is None or _latest.language != language or not _same(_latest.texts, texts):
+        _latest = _Latest(texts, language, _find_words(texts, language))
+    return _latest.words
+
+
+def forget() -> None:
+    """Lets go of the latest batch and its words."""
+    global _latest
+    _latest = None
+
+
+def _same(known: Texts, texts: Texts) -> bool:
+    """Whether these are the same texts in the same place, where nothing else can be while they are known."""
+    same_place = known.data.ctypes.data == texts.data.ctypes.data and len(known.data) == len(texts.data)
+    return same_place and np.array_equal(known.offsets, texts.offsets)
 
 
 def _find_words(texts: Texts, language: Language | None) -> Words:
@@ -106,13 +124,3 @@ def _find_words(texts: Texts, language: Language | None) -> Words:
         order = np.argsort(starts, kind="stable")
         starts, ends = starts[order], ends[order]
     return Words(starts, ends, np.searchsorted(starts, texts.offsets))
-
-
-class _Latest(NamedTuple):
-    texts: Texts
-    language: Language | None
-    words: Words
-
-
-_NONE = np.empty(0, np.int32)
-_latest = _Latest(Texts(np.empty(0, np.uint8), np.zeros(1, np.int64)), None, Words(_NONE, _NONE, np.zeros(1, np.int64)))

@@ -221,7 +221,7 @@ def _measure_lines(
                 repeated_characters += size * known
         at = end + 1
     if stop > start:
-        edges = np.int64(data[start] == NEWLINE) + np.int64(data[stop - 1] == NEWLINE)
+        edges = (1 if data[start] == NEWLINE else 0) + (1 if data[stop - 1] == NEWLINE else 0)
         row[0] = _ratio(repeated + (edges == 2), parts + edges)
     row[10], row[11] = _ratio(ended, full), _ratio(short, full)
     row[12] = _ratio(repeated_characters, characters - new_lines)
@@ -300,8 +300,8 @@ def _ends_with_ellipsis(data: Bytes, at: int, end: int, table: Table) -> bool:
         last = before(data, end)
         if not table[code_point(data, last)] & SPACE:
             if data[last] == _FULL_STOP:
-                return end - at >= 3 and data[end - 2] == _FULL_STOP and data[end - 3] == _FULL_STOP
-            return code_point(data, last) == 0x2026
+                return bool(end - at >= 3 and data[end - 2] == _FULL_STOP and data[end - 3] == _FULL_STOP)
+            return bool(code_point(data, last) == 0x2026)
         end = last
     return False
 

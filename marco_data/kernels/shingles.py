@@ -143,7 +143,7 @@ def _fold_characters(data: Bytes, at: int, stop: int, table: Table, folding: Fol
 
 
 @compiled
-def _fold_beyond_ascii(data: Bytes, at: int, c: int, folding: Folding, folded: Bytes, to: int) -> int:
+def _fold_beyond_ascii(data: Bytes, at: int, c: np.int64, folding: Folding, folded: Bytes, to: int) -> int:
     """Writes the folding of the character c at data[at] to folded[to:]; behind it."""
     place = folding.place[c]
     if place:
