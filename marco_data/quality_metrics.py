@@ -19,14 +19,15 @@ TOP_N = (2, 3, 4)
 DUPLICATE_N = (5, 6, 7, 8, 9, 10)
 
 # Unicode's Sentence_Terminal, and three Khmer signs that close a line as a full stop does.
-_TERMINAL = r"\p{Sentence_Terminal}\u17d6\u17d9\u17da"
+TERMINALS = r"\p{Sentence_Terminal}\u17d6\u17d9\u17da"
 # A word of these alone is a symbol. The marks are datatrove's (Gopher names none), with the control characters
 # but tab and line feed. `€` and `•` are not among them; the limits were derived so.
 _MARKS = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~«´»–—’“”„…∶━►、。〈〉《》「」【】！％（），．１：；？～"
 _CONTROLS = r"\x00-\x08\x0b-\x1f\x7f-\x9f"
 
-_SYMBOL = regex.compile(f"[{regex.escape(_MARKS)}{_CONTROLS}{_TERMINAL}]+")
-_ENDS_A_SENTENCE = regex.compile(f"[{_TERMINAL}]")
+SYMBOLS = f"{regex.escape(_MARKS)}{_CONTROLS}{TERMINALS}"
+_SYMBOL = regex.compile(f"[{SYMBOLS}]+")
+_ENDS_A_SENTENCE = regex.compile(f"[{TERMINALS}]")
 _LINE_ENDS = re.compile("\n+")
 
 

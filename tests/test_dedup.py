@@ -34,6 +34,7 @@ from marco_data.errors import RecipeError
 from marco_data.kernels import minhash
 from marco_data.languages import canonical
 from marco_data.steps.sign import Sign
+from marco_data.words import texts_of
 
 ALWAYS_COUNTED = DropDuplicates(sigmas=1e6)
 
@@ -50,8 +51,8 @@ class Corpus:
     @cached_property
     def rows(self) -> np.ndarray:
         permutations = minhash.permutations(self.hashes)
-        rows = [minhash.signature(s, *permutations) for s in self.sets]
-        return np.array(rows, np.uint32).reshape(-1, self.hashes)
+        bounds = np.cumsum([0, *map(len, self.sets)])
+        return minhash.signatures(np.concatenate([np.empty(0, np.uint32), *self.sets]), bounds, *permutations)
 
     def signatures(self) -> Iterator[np.ndarray]:
         for at in range(0, len(self.sets), self.block):
@@ -379,9 +380,12 @@ def edited(rng: np.random.Generator, words: list[str], edits: int) -> list[str]:
 
 
 def signed(texts: list[str]) -> Corpus:
-    shingler = Sign().shingler(LANGUAGE)
+    shingles, bounds = Sign().shingler(LANGUAGE)(texts_of(pa.array(texts)))
     hashes = [xxhash.xxh3_128_hexdigest(t.encode()) for t in texts]
-    return corpus_of([shingler(t) for t in texts], text_hash=keys_of(pa.array(hashes, pa.string())))
+    return corpus_of(
+        [np.sort(shingles[a:b]) for a, b in itertools.pairwise(bounds)],
+        text_hash=keys_of(pa.array(hashes, pa.string())),
+    )
 
 
 def test_planted_duplicates_are_found_and_nothing_else():

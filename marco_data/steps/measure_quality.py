@@ -1,5 +1,6 @@
 """Measure quality: `text` in, one `quality_<metric>` column for each metric of `quality_metrics` out.
 
+The figures are those of `marco_data.quality_metrics` to the last bit; `kernels.quality` works them out.
 It judges nothing: limits live in `apply_limits`, so that a changed limit re-decides without reading text.
 Figures are rounded to 1e-4, so that a limit gives the same verdict on every processor.
 """
@@ -10,18 +11,21 @@ from functools import cache
 from importlib import resources
 from typing import ClassVar, Literal
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pydantic import Field
 
 from marco_data.errors import RecipeError
 from marco_data.languages import Language
-from marco_data.quality_metrics import quality_metrics
+from marco_data.quality_metrics import SYMBOLS, TERMINALS, quality_metrics
 from marco_data.step import UNICODE, BoundStep, Step, StepOutput, Tools
-from marco_data.words import split_words
+from marco_data.words import find_words, texts_of
 
 COUNTS = ("words", "stop_words")
 DECIMALS = 4
 METRICS = tuple(quality_metrics("", [], (), 0))
+Figures = npt.NDArray[np.float64]
 
 
 class MeasureQuality(Step):
@@ -46,22 +50,33 @@ class MeasureQuality(Step):
                 "step `measure_quality` needs to know the language of a document",
                 hint="put `identify_language` before it",
             )
-        stop_words = stop_words_of(language.code)
+        from marco_data.kernels import quality  # numba takes 0.6 s to import: not for a plan
+        from marco_data.kernels.characters import characters
+
+        stop_words = quality.stop_word_set([word.encode() for word in sorted(stop_words_of(language.code))])
+        table = characters(SYMBOLS, TERMINALS)
 
         def measure(batch: pa.RecordBatch) -> StepOutput:
-            rows = [self._measure(text, language, stop_words) for text in batch.column("text").to_pylist()]
+            texts = texts_of(batch.column("text"))
+            words = find_words(texts, language)
+            places = (words.starts, words.ends, words.first)
+            figures = quality.measure(texts.data, texts.offsets, *places, table, stop_words, self.short_line_characters)
             columns = {
-                field.name: pa.array([row[field.name.removeprefix("quality_")] for row in rows], field.type)
-                for field in self.adds
+                field.name: pa.array(rounded(figures[:, i]).astype(field.type.to_pandas_dtype()), field.type)
+                for i, field in enumerate(self.adds)
             }
             return StepOutput(columns=columns)
 
         return measure
 
-    def _measure(self, text: str, language: Language, stop_words: frozenset[str]) -> dict[str, float]:
-        words = split_words(text, language)
-        metrics = quality_metrics(text, words, stop_words, self.short_line_characters)
-        return {name: round(value, DECIMALS) for name, value in metrics.items()}
+
+def rounded(figures: Figures) -> Figures:
+    """Each figure as Python's `round(figure, 4)` has it: of what is written in decimals, not of a product."""
+    scaled = figures * 10**DECIMALS
+    out: Figures = np.rint(scaled) / 10**DECIMALS
+    for i in np.flatnonzero(np.abs(scaled - np.floor(scaled) - 0.5) < 1e-3):
+        out[i] = round(float(figures[i]), DECIMALS)
+    return out
 
 
 def stop_words_of(language: str) -> frozenset[str]:

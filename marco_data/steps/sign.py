@@ -11,6 +11,7 @@ It judges nothing: which signatures are alike is `dedup`'s to say.
 
 import hashlib
 from collections.abc import Callable
+from itertools import pairwise
 from typing import ClassVar
 
 import numpy as np
@@ -22,9 +23,11 @@ from pydantic import Field
 from marco_data.errors import RecipeError
 from marco_data.languages import LANGUAGES, Language
 from marco_data.step import UNICODE, BoundStep, Step, StepOutput, Tools
-from marco_data.words import split_words
+from marco_data.words import Texts, find_words, texts_of
 
-Shingler = Callable[[str], npt.NDArray[np.uint32]]
+Hashes = npt.NDArray[np.uint32]
+Offsets = npt.NDArray[np.int64]
+Shingler = Callable[[Texts], tuple[Hashes, Offsets]]
 
 
 class Sign(Step):
@@ -56,22 +59,25 @@ class Sign(Step):
         return {"shingles_by_language": hashlib.sha256("\n".join(rows).encode()).hexdigest()}
 
     def shingler(self, language: Language) -> Shingler:
-        """text -> its distinct shingle hashes, ascending, as `dedup` compares them and `bind` signs them."""
-        from marco_data.kernels import minhash  # numba takes 0.6 s to import: not for a plan
+        """texts -> (hashes, bounds): text i has the distinct hashes[bounds[i]:bounds[i + 1]], in no order.
+
+        As `bind` signs them and `dedup` compares them.
+        """
+        from marco_data.kernels import shingles  # numba takes 0.6 s to import: not for a plan
+        from marco_data.kernels.characters import characters, folding
 
         size = self.shingle_sizes.get(language.code, language.shingle_size)
-        by_word = language.shingle_unit == "word"
-        units, kernel = (
-            (lambda text: word_units(text, language), minhash.word_shingles)
-            if by_word
-            else (character_units, minhash.character_shingles)
-        )
 
-        def shingles(text: str) -> npt.NDArray[np.uint32]:
-            data = np.frombuffer(units(text).encode(), np.uint8)
-            return np.unique(kernel(data, size))
+        def of_words(texts: Texts) -> tuple[Hashes, Offsets]:
+            words = find_words(texts, language)
+            return shingles.word_shingles(
+                texts.data, texts.offsets, words.starts, words.ends, words.first, characters(), folding(), size
+            )
 
-        return shingles
+        def of_characters(texts: Texts) -> tuple[Hashes, Offsets]:
+            return shingles.character_shingles(texts.data, texts.offsets, characters(), folding(), size)
+
+        return of_words if language.shingle_unit == "word" else of_characters
 
     def bind(self, language: Language | None, tools: Tools) -> BoundStep:
         if language is None:
@@ -84,27 +90,15 @@ class Sign(Step):
         factors, summands = minhash.permutations(self.hashes)
 
         def sign(batch: pa.RecordBatch) -> StepOutput:
-            hashes, counts = [], np.empty(batch.num_rows, np.int32)
-            signatures = np.empty((batch.num_rows, self.hashes), np.uint32)
-            for i, value in enumerate(batch.column("text")):
-                text = value.as_py()
-                hashes.append(xxhash.xxh3_128_hexdigest(text.encode()))
-                shingles = shingler(text)
-                counts[i] = len(shingles)
-                signatures[i] = minhash.signature(shingles, factors, summands)
-            flat = pa.FixedSizeListArray.from_arrays(pa.array(signatures.ravel()), self.hashes)
-            columns = {"text_hash": pa.array(hashes, pa.string()), "shingles": pa.array(counts), "signature": flat}
+            texts = texts_of(batch.column("text"))
+            hashes = [xxhash.xxh3_128_hexdigest(texts.data[a:b].data) for a, b in pairwise(texts.offsets.tolist())]
+            shingles, bounds = shingler(texts)
+            signatures = minhash.signatures(shingles, bounds, factors, summands)
+            columns = {
+                "text_hash": pa.array(hashes, pa.string()),
+                "shingles": pa.array(np.diff(bounds).astype(np.int32)),
+                "signature": pa.FixedSizeListArray.from_arrays(pa.array(signatures.ravel()), self.hashes),
+            }
             return StepOutput(columns=columns)
 
         return sign
-
-
-def word_units(text: str, language: Language) -> str:
-    """The words of a text, case folded, one space between them; the text's characters where it has no words."""
-    words = [w for w in split_words(text, language) if w.isalnum() or any(map(str.isalnum, w))]
-    return " ".join(words).casefold() if words else character_units(text)
-
-
-def character_units(text: str) -> str:
-    """The characters of a text, case folded, white space left out."""
-    return "".join(text.casefold().split())

@@ -8,23 +8,11 @@ from hypothesis import strategies as st
 
 from marco_data.kernels import minhash
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
-WORDS = st.lists(st.text("abcdefghijéß你ก", min_size=1, max_size=9), max_size=40)
 HASHES = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=50)
 
 
-def as_bytes(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode(), np.uint8)
-
-
-def shingles(units: list[str], joint: str, size: int) -> list[int]:
-    """The twin of `word_shingles` (joint " ") and `character_shingles` (joint "")."""
-    windows = [units[i : i + size] for i in range(max(1, len(units) - size + 1))]
-    return [xxhash.xxh64_intdigest(joint.join(w).encode()) & 0xFFFFFFFF for w in windows]
-
-
 def signature(hashes: list[int], factors: list[int], summands: list[int]) -> list[int]:
-    """The twin of `signature`."""
+    """The twin of `signatures`."""
 
     def mixed(h: int) -> int:
         h = (h ^ h >> 16) * 0x85EBCA6B & 0xFFFFFFFF
@@ -53,25 +41,15 @@ def test_xxh64_is_xxhash(data, start):
     assert int(minhash.xxh64(np.frombuffer(data, np.uint8), start, len(data))) == xxhash.xxh64_intdigest(data[start:])
 
 
-@settings(deadline=None)
-@given(WORDS, st.integers(1, 7))
-def test_word_shingles_are_windows_of_words(words, size):
-    assert minhash.word_shingles(as_bytes(" ".join(words)), size).tolist() == shingles(words, " ", size)
-
-
-@settings(deadline=None)
-@given(TEXT, st.integers(1, 17))
-def test_character_shingles_are_windows_of_characters(text, size):
-    assert minhash.character_shingles(as_bytes(text), size).tolist() == shingles(list(text), "", size)
-
-
 @settings(max_examples=50, deadline=None)
 @given(HASHES)
 def test_signatures_equal_their_twin_and_datasketch(hashes):
     factors, summands = minhash.permutations(112)
     oracle = MinHash(112, permutations=(factors, summands), hashfunc=int, scheme="affine32")
     oracle.update_batch(hashes)
-    ours = minhash.signature(np.array(hashes, np.uint32), factors, summands)
+    bounds = np.array([0, 0, len(hashes)])
+    nothing, ours = minhash.signatures(np.array(hashes, np.uint32), bounds, factors, summands)
+    assert (nothing == 2**32 - 1).all()
     assert ours.dtype == oracle.hashvalues.dtype
     assert ours.tolist() == oracle.hashvalues.tolist()
     assert ours.tolist() == signature(hashes, factors.tolist(), summands.tolist())
@@ -99,8 +77,9 @@ def test_estimates_are_unbiased_with_binomial_deviation():
         estimates = []
         for _ in range(1000):
             hashes = rng.integers(0, 2**32, shared + 2 * alone, dtype=np.uint32)
-            left = minhash.signature(hashes[: shared + alone], factors, summands)
-            right = minhash.signature(hashes[alone:], factors, summands)
+            both = np.concatenate((hashes[: shared + alone], hashes[alone:]))
+            bounds = np.array([0, shared + alone, len(both)])
+            left, right = minhash.signatures(both, bounds, factors, summands)
             estimates.append((left == right).mean())
         jaccard = shared / (shared + 2 * alone)
         deviation = np.sqrt(jaccard * (1 - jaccard) / 112)

@@ -1,5 +1,7 @@
 """What a signature sees of a text, and what it does not."""
 
+import time
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -11,8 +13,8 @@ from marco_data.errors import RecipeError
 from marco_data.kernels import minhash
 from marco_data.languages import LANGUAGES, canonical
 from marco_data.step import Tools, fingerprint, run_step
-from marco_data.steps.sign import Sign, character_units, word_units
-from marco_data.words import split_words
+from marco_data.steps.sign import Sign
+from marco_data.words import split_words, texts_of
 
 ENGLISH, CHINESE, THAI, HINDI = (canonical(code) for code in ("en", "zh", "th", "hi"))
 PROSE = "The ferry leaves at nine. It carries bread, letters and, on Tuesdays, the doctor; nobody else comes."
@@ -23,6 +25,27 @@ def signed(texts: list[str], language=ENGLISH, step: Sign | None = None) -> pa.R
     batch = pa.record_batch({"text": pa.array(texts, pa.string())})
     output = run_step(step, step.bind(language, Tools()), batch)
     return pa.record_batch([output.columns[f.name] for f in step.adds], schema=step.adds)
+
+
+def shingles(text: str, language=ENGLISH, step: Sign | None = None) -> np.ndarray:
+    hashes, bounds = (step or Sign()).shingler(language)(texts_of(pa.array([text])))
+    assert bounds.tolist() == [0, len(hashes)]
+    assert len(set(hashes.tolist())) == len(hashes)
+    return np.sort(hashes)
+
+
+def twin(units: list[str], joint: str, size: int) -> list[int]:
+    """The distinct hashes of all windows of units, as the steps' kernels have to find them."""
+    windows = {joint.join(units[i : i + size]) for i in range(max(1, len(units) - size + 1))}
+    return sorted({xxhash.xxh64_intdigest(w.encode()) & 0xFFFFFFFF for w in windows})
+
+
+def characters_of(text: str) -> list[str]:
+    return list("".join(text.casefold().split()))
+
+
+def words_of(text: str, language) -> list[str]:
+    return [w.casefold() for w in split_words(text, language) if any(map(str.isalnum, w))]
 
 
 def same(left: str, right: str, language=ENGLISH) -> bool:
@@ -39,12 +62,11 @@ def test_the_columns_are_the_declared_ones_with_a_signature_of_112():
 
 def test_a_signature_is_that_of_the_distinct_shingles():
     text = f"{PROSE} {PROSE}"
-    shingles = Sign().shingler(ENGLISH)(text)
-    assert (np.diff(shingles.astype(np.int64)) > 0).all()
-    expected = minhash.signature(shingles, *minhash.permutations(112))
+    hashes = shingles(text)
+    (expected,) = minhash.signatures(hashes, np.array([0, len(hashes)]), *minhash.permutations(112))
     row = signed([text])
     assert row.column("signature").to_pylist() == [expected.tolist()]
-    assert row.column("shingles").to_pylist() == [len(shingles)] == [17]
+    assert row.column("shingles").to_pylist() == [len(hashes)] == [17]
 
 
 @pytest.mark.parametrize(
@@ -73,20 +95,31 @@ def test_texts_are_alike_if_equal_after_folding(left, right, language, equal):
 
 def test_short_documents_share_nothing_unless_they_are_equal():
     texts = ["one two three four", "one two three", "one two three five", "one"]
-    shingler = Sign().shingler(ENGLISH)
-    assert [len(shingler(t)) for t in texts] == [1, 1, 1, 1]
-    assert len({int(shingler(t)[0]) for t in texts}) == 4
+    assert [len(shingles(t)) for t in texts] == [1, 1, 1, 1]
+    assert len({int(shingles(t)[0]) for t in texts}) == 4
 
 
-@settings(deadline=None, max_examples=50)
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=80))
-def test_shingles_are_windows_of_folded_words_or_characters(text):
-    words = [w for w in split_words(text, ENGLISH) if any(c.isalnum() for c in w)]
-    assert word_units(text, ENGLISH) == (" ".join(words).casefold() if words else character_units(text))
-    units = character_units(text)
-    windows = {units[i : i + 9] for i in range(max(1, len(units) - 9 + 1))}
-    step = Sign(shingle_sizes={THAI.code: 9})
-    assert len(step.shingler(THAI)(text)) == len({xxhash.xxh64_intdigest(w.encode()) & 0xFFFFFFFF for w in windows})
+UNICODE = st.characters(exclude_categories=["Cs"])
+FOLDING = st.sampled_from("aIİıßŉΐǰΣςſᾳﬃ\u0345ꭰᎠ \u200b1_.'\u0301")
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(UNICODE | FOLDING, max_size=80).map("".join), st.integers(1, 9))
+def test_shingles_are_windows_of_folded_words_or_characters(text, size):
+    step = Sign(shingle_sizes={ENGLISH.code: size, THAI.code: size})
+    words = words_of(text, ENGLISH)
+    expected = twin(words, " ", size) if words else twin(characters_of(text), "", size)
+    assert shingles(text, ENGLISH, step).tolist() == expected
+    assert shingles(text, THAI, step).tolist() == twin(characters_of(text), "", size)
+
+
+@pytest.mark.parametrize("text", ["a" * 1_000_000, "word " * 200_000, "ΐ" * 300_000], ids=["a", "word", "growing"])
+def test_a_document_of_a_megabyte_takes_no_time(text):
+    signed([text])
+    start = time.perf_counter()
+    row = signed([text])
+    assert time.perf_counter() - start < 2  # measured 0.02
+    assert row.column("shingles").to_pylist() == [1]
 
 
 @pytest.mark.parametrize("language", LANGUAGES.values(), ids=lambda x: x.code)
@@ -94,7 +127,7 @@ def test_every_language_has_shingles(language):
     n = language.shingle_size
     unit = "word" if language.shingle_unit == "word" else "กขคงจ"
     text = " ".join(f"{unit}{i}" for i in range(n + 3))
-    assert len(Sign().shingler(language)(text)) > 3
+    assert len(shingles(text, language)) > 3
 
 
 def test_a_signature_does_not_depend_on_the_batch():

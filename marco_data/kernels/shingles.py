@@ -1,0 +1,176 @@
+"""The shingles of many texts at once: texts and where their words are in, the distinct hashes of each text out.
+
+A shingle is `size` consecutive words of a text, case folded, one space between them, or `size` consecutive
+characters, case folded, white space left out; its hash is the low half of XXH64 of its UTF-8, seed 0. Words
+without a letter or digit are left out; a text without any other is measured by its characters. A text with fewer
+units than `size` has one shingle, all of it: two short documents are alike only if they are equal.
+
+The specification is the twin in the tests, four lines of Python for each unit.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from marco_data.kernels.characters import ALPHANUMERIC, SPACE, Bytes, Folding, Table, code_point, width
+from marco_data.kernels.compiled import compiled
+from marco_data.kernels.minhash import Hashes, xxh64
+from marco_data.kernels.words import Offsets, Places
+
+_MOST_GROWTH = 3  # U+0390 is two bytes and folds to six; nothing grows more
+_SPACE = 0x20
+
+
+class Room(NamedTuple):
+    """What one text needs: made once, for the longest text of a batch."""
+
+    folded: npt.NDArray[np.uint8]
+    units: npt.NDArray[np.int64]  # where each unit of `folded` begins
+    slots: Places  # open addressing: 0, or 1 + the place of a hash
+
+
+@compiled
+def word_shingles(
+    data: Bytes,
+    offsets: Offsets,
+    starts: Places,
+    ends: Places,
+    first: Offsets,
+    table: Table,
+    folding: Folding,
+    size: int,
+) -> tuple[Hashes, Offsets]:
+    """(hashes, bounds): the distinct hashes of text i are hashes[bounds[i]:bounds[i + 1]], in order of their place."""
+    out, bounds, room = _rooms(offsets)
+    n = 0
+    for i in range(len(offsets) - 1):
+        a, b = first[i], first[i + 1]
+        units = _fold_words(data, starts[a:b], ends[a:b], table, folding, room)
+        gap = 1
+        if units == 0:
+            gap, units = 0, _fold_characters(data, offsets[i], offsets[i + 1], table, folding, room)
+        n = _distinct(room, units, size, gap, out, n)
+        bounds[i + 1] = n
+    return out[:n], bounds
+
+
+@compiled
+def character_shingles(
+    data: Bytes, offsets: Offsets, table: Table, folding: Folding, size: int
+) -> tuple[Hashes, Offsets]:
+    """As `word_shingles`, of characters."""
+    out, bounds, room = _rooms(offsets)
+    n = 0
+    for i in range(len(offsets) - 1):
+        units = _fold_characters(data, offsets[i], offsets[i + 1], table, folding, room)
+        n = _distinct(room, units, size, 0, out, n)
+        bounds[i + 1] = n
+    return out[:n], bounds
+
+
+@compiled
+def _rooms(offsets: Offsets) -> tuple[Hashes, Offsets, Room]:
+    texts = len(offsets) - 1
+    longest = 0
+    for i in range(texts):
+        longest = max(longest, offsets[i + 1] - offsets[i])
+    # No more shingles than characters, of which folding makes up to three; what stays untouched costs nothing.
+    characters = _MOST_GROWTH * longest + 1
+    room = Room(
+        np.empty(2 * characters, np.uint8), np.empty(characters + 1, np.int64), np.zeros(_slots(characters), np.int32)
+    )
+    out = np.empty(_MOST_GROWTH * (offsets[-1] - offsets[0]) + texts, np.uint32)
+    return out, np.zeros(texts + 1, np.int64), room
+
+
+@compiled
+def _slots(n: int) -> int:
+    slots = 8
+    while slots < 2 * n:
+        slots *= 2
+    return slots
+
+
+@compiled
+def _fold_words(data: Bytes, starts: Places, ends: Places, table: Table, folding: Folding, room: Room) -> int:
+    """The words that count, folded, a space behind each; how many they are."""
+    folded = room.folded
+    to = units = 0
+    for k in range(len(starts)):
+        at, end, begin, seen = starts[k], ends[k], to, np.int64(0)
+        while at < end:
+            c = code_point(data, at)
+            seen |= np.int64(table[c])
+            if c < 0x80:
+                folded[to] = c + 0x20 * (0x41 <= c <= 0x5A)
+                at, to = at + 1, to + 1
+            else:
+                to = _fold_beyond_ascii(data, at, c, folding, folded, to)
+                at += width(data[at])
+        if seen & ALPHANUMERIC:
+            folded[to] = _SPACE
+            to += 1
+            room.units[units] = begin
+            units += 1
+        else:
+            to = begin
+    room.units[units] = to
+    return units
+
+
+@compiled
+def _fold_characters(data: Bytes, at: int, stop: int, table: Table, folding: Folding, room: Room) -> int:
+    """The text folded, without white space; how many characters that makes."""
+    folded = room.folded
+    to = units = 0
+    while at < stop:
+        c = code_point(data, at)
+        if not table[c] & SPACE:
+            begin = to
+            if c < 0x80:
+                folded[to] = c + 0x20 * (0x41 <= c <= 0x5A)
+                to += 1
+            else:
+                to = _fold_beyond_ascii(data, at, c, folding, folded, to)
+            for k in range(begin, to):  # a letter may fold to three
+                if folded[k] & 0xC0 != 0x80:
+                    room.units[units] = k
+                    units += 1
+        at += width(data[at])
+    room.units[units] = to
+    return units
+
+
+@compiled
+def _fold_beyond_ascii(data: Bytes, at: int, c: np.int64, folding: Folding, folded: Bytes, to: int) -> int:
+    """Writes the folding of the character c at data[at] to folded[to:]; behind it."""
+    place = folding.place[c]
+    if place:
+        for k in range(folding.starts[place], folding.starts[place + 1]):
+            folded[to] = folding.utf8[k]
+            to += 1
+        return to
+    for k in range(width(data[at])):
+        folded[to + k] = data[at + k]
+    return to + width(data[at])
+
+
+@compiled
+def _distinct(room: Room, units: int, size: int, gap: int, out: Hashes, n: int) -> int:
+    """Appends the hashes not seen before of all windows of `size` units to out[:n]; `gap` bytes end each unit."""
+    windows = max(1, units - size + 1)
+    mask = _slots(windows) - 1
+    slots, begin = room.slots, n
+    slots[: mask + 1] = 0
+    for i in range(windows):
+        end = room.units[min(i + size, units)] - (gap if units else 0)
+        h = np.uint32(xxh64(room.folded, room.units[i], end))
+        slot = np.int64(h) & mask
+        while slots[slot] and out[begin + slots[slot] - 1] != h:
+            slot = (slot + 1) & mask
+        if not slots[slot]:
+            out[n] = h
+            n += 1
+            slots[slot] = n - begin
+    return n
