@@ -78,7 +78,9 @@ def main() -> None:
         sys.exit(0)
     except OSError as error:
         full = error.errno in DISK_FULL
-        what = os.strerror(error.errno or 0) if full else error.strerror or str(error)  # pyarrow words a full disk at length
+        what = (
+            os.strerror(error.errno or 0) if full else error.strerror or str(error)
+        )  # pyarrow words a full disk at length
         hint = "make room and run the same command again: what is done stays done" if full else None
         _complain(MarcoError(f"{what}: {error.filename}" if error.filename else what, hint=hint))
         sys.exit(1)

@@ -202,9 +202,7 @@ class Storage:
                 if max(path.stat().st_mtime for path in (left, *left.glob("*"))) < limit:
                     shutil.rmtree(left) if left.is_dir() else left.unlink()
 
-    def commit(
-        self, finished: Path, stem: str, suffix: str, *, digest: str | None = None, rows: int = 0
-    ) -> DataFile:
+    def commit(self, finished: Path, stem: str, suffix: str, *, digest: str | None = None, rows: int = 0) -> DataFile:
         """Publish a finished scratch file as `<stem>.<digest[:8]><suffix>`.
 
         `digest` names a group of files after one of them (.bin and .idx); by default the file's own.

@@ -202,9 +202,7 @@ def planted_row(entry: dict[str, Any], text: str, expect: dict[str, Any]) -> Row
         line = entry["line"].encode("latin-1")
         return Row(source, "records-a.jsonl", xxhash.xxh3_128_hexdigest(line), {}, expect, line)
     if source == "crawl":
-        body = (
-            page(text, entry["language"]).encode() if "body" not in entry else entry["body"].encode("latin-1")
-        )
+        body = page(text, entry["language"]).encode() if "body" not in entry else entry["body"].encode("latin-1")
         fields: dict[str, Any] = {"url": key, "type": "text/html", "body": body}
         fields |= {name: entry[name] for name in ("status", "type", "coding") if name in entry}
         return Row(source, "pages.warc.gz", key, fields, expect)
@@ -230,9 +228,7 @@ def packed(data: bytes) -> bytes:
 
 
 def jsonl(rows: list[Row]) -> bytes:
-    written = (
-        json.dumps(row.fields, ensure_ascii=False).encode() if row.raw is None else row.raw for row in rows
-    )
+    written = (json.dumps(row.fields, ensure_ascii=False).encode() if row.raw is None else row.raw for row in rows)
     return b"".join(line + b"\n" for line in written)
 
 
@@ -316,9 +312,7 @@ def make(out: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content(name, held))
     lines = [json.dumps({"source": r.source, "find": r.find, **r.expect}, ensure_ascii=False) for r in rows]
-    (out / "expected.jsonl").write_text(
-        "".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n"
-    )
+    (out / "expected.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":
