@@ -68,9 +68,7 @@ def plan_sources(dataset: Dataset, part_of: dict[str, str]) -> list[SourcePlan]:
     return rows
 
 
-def plan_nodes(
-    dataset: Dataset, storage: Storage, before: Stage | None, reachable: bool = True
-) -> list[NodePlan]:
+def plan_nodes(dataset: Dataset, storage: Storage, before: Stage | None, reachable: bool = True) -> list[NodePlan]:
     """The status of every node against what is in the root; `before` is the build whose keys are compared."""
     done: dict[str, list[Record]] = {}
     rows: list[NodePlan] = []
@@ -79,9 +77,7 @@ def plan_nodes(
         because = list(_changes(node, before))
         if not known:
             changed = [r.node for r in rows if r.status != SKIP]
-            because = because or [
-                f"reads what `{changed[-1]}` makes" if changed else "its sources are not reachable"
-            ]
+            because = because or [f"reads what `{changed[-1]}` makes" if changed else "its sources are not reachable"]
             rows.append(NodePlan(node.name, _folder(node), _verb(node), None, None, because))
             continue
         tasks = node.tasks(Context(storage, Tools(), done))

@@ -17,9 +17,7 @@ from marco_data.execute import ATTEMPTS, Done, run_task
 from marco_data.step import package_versions
 from marco_data.storage import Storage
 
-PACK_BYTES = (
-    64 << 20
-)  # small shards travel together up to this: a Ray task costs about 1 ms, a sample shard no more
+PACK_BYTES = 64 << 20  # small shards travel together up to this: a Ray task costs about 1 ms, a sample shard no more
 PACK_TASKS = 16
 CHECKED_PACKAGES = ("pyarrow", "numpy", "numba", "marco-data")
 

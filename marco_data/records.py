@@ -98,6 +98,5 @@ def add_counts(counts: Iterable[Count]) -> tuple[Count, ...]:
         entry[1] += count.bytes
         entry[2] += count.tokens
     return tuple(
-        Count(*group, documents=n, bytes=size, tokens=tokens)
-        for group, (n, size, tokens) in sorted(sums.items())
+        Count(*group, documents=n, bytes=size, tokens=tokens) for group, (n, size, tokens) in sorted(sums.items())
     )

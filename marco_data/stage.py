@@ -152,9 +152,7 @@ def finish(recipe: Recipe, dataset: Dataset, run: Run, storage: Storage) -> Stag
     }
     shards = [shard for record in run.records.get("shards", []) for shard in record.facts["shards"]]
     mix = run.records["mix"][0].facts if run.records.get("mix") else {}
-    digest = fingerprint(
-        [recipe.family, recipe.stage, nodes, sorted(run.waived), run.complete, mix.get("after")]
-    )
+    digest = fingerprint([recipe.family, recipe.stage, nodes, sorted(run.waived), run.complete, mix.get("after")])
     folder = f"stage-{recipe.stage}-{digest}"
     stage = Stage(
         family=recipe.family,
@@ -197,10 +195,7 @@ def _files(run: Run) -> dict[str, dict[str, int]]:
         if failure.node == "measure":
             files[failure.source].add(failure.file)
             broken[failure.source].add(failure.file)
-    return {
-        source: {"files": len(names), "broken": len(broken[source])}
-        for source, names in sorted(files.items())
-    }
+    return {source: {"files": len(names), "broken": len(broken[source])} for source, names in sorted(files.items())}
 
 
 def _write_blend(stage: Stage, dataset: Dataset, storage: Storage) -> None:
@@ -242,9 +237,7 @@ def load_stage(storage: Storage, family: str, stage: int | None, recipe: Recipe 
     return found
 
 
-def find_stage(
-    storage: Storage, family: str, stage: int | None, recipe: Recipe | None = None
-) -> Stage | None:
+def find_stage(storage: Storage, family: str, stage: int | None, recipe: Recipe | None = None) -> Stage | None:
     name = family if stage is None else f"{family}-{stage}"
     pointer = storage.read_json(f"stages/{name}{f'.{recipe.digest}' if recipe else ''}.json")
     if pointer is None:

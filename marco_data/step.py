@@ -149,9 +149,7 @@ def check_output(step: Step, batch: pa.RecordBatch, output: StepOutput) -> None:
         if name != "text" and name not in step.adds.names:
             raise ShardError(f"step `{step.name()}` returned the undeclared column `{name}`")
         if len(array) != n:
-            raise ShardError(
-                f"step `{step.name()}` returned {len(array)} values of `{name}` for {n} documents"
-            )
+            raise ShardError(f"step `{step.name()}` returned {len(array)} values of `{name}` for {n} documents")
     for name in step.adds.names:
         if name not in output.columns:
             raise ShardError(f"step `{step.name()}` did not return its column `{name}`")
@@ -214,9 +212,7 @@ UNICODE = "unicode"
 """Among `packages`: the Unicode tables of this Python, which str.lower, NFC and categories depend on."""
 
 
-def package_versions(
-    names: tuple[str, ...], accept: Mapping[str, tuple[str, ...]] | None = None
-) -> dict[str, str]:
+def package_versions(names: tuple[str, ...], accept: Mapping[str, tuple[str, ...]] | None = None) -> dict[str, str]:
     """{package: installed version}: identity wherever a third-party package shapes the output.
 
     Versions that `accept` lists for a package stand for one another: the first of them is the name of all.

@@ -177,9 +177,7 @@ class Storage:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def commit(
-        self, finished: Path, stem: str, suffix: str, *, digest: str | None = None, rows: int = 0
-    ) -> DataFile:
+    def commit(self, finished: Path, stem: str, suffix: str, *, digest: str | None = None, rows: int = 0) -> DataFile:
         """Publish a finished scratch file as `<stem>.<digest[:8]><suffix>`.
 
         `digest` names a group of files after one of them (.bin and .idx); by default the file's own.

@@ -102,9 +102,7 @@ class Lookup:
         for number, (_, file, _) in enumerate(self.measured):
             table = self.storage.read_table(file.path, ["id", "source_id", "url"])
             if number < len(self.sidecars):
-                table = table.append_column(
-                    "new_id", self.storage.read_table(self.sidecars[number].path, ["id"])["id"]
-                )
+                table = table.append_column("new_id", self.storage.read_table(self.sidecars[number].path, ["id"])["id"])
             seen: set[int] = set()
             for column in table.column_names:
                 for row in pc.indices_nonzero(pc.is_in(table[column], wanted)).to_pylist():
@@ -117,9 +115,7 @@ class Lookup:
         relative = prefix.removeprefix(self.storage.root.rstrip("/") + "/")
         shard = next((s for s in self.stage.shards if s["prefix"] == relative), None)
         if shard is None:
-            raise RecipeError(
-                f"no shard `{prefix}` in this stage", hint="`marco-data stats N --json` lists its shards"
-            )
+            raise RecipeError(f"no shard `{prefix}` in this stage", hint="`marco-data stats N --json` lists its shards")
         with self.storage.scratch() as folder:
             reader = Shard(_fetched(self.storage, shard["prefix"], folder))
             if not 0 <= token < reader.tokens:
@@ -146,9 +142,7 @@ class Lookup:
             licence=row["licence"],
             language=row["lid_language"],
             language_score=row["lid_score"],
-            file=record.facts["files"][0]
-            if len(record.facts["files"]) == 1
-            else ", ".join(record.facts["files"][:3]),
+            file=record.facts["files"][0] if len(record.facts["files"]) == 1 else ", ".join(record.facts["files"][:3]),
             position=row["position"],
             verdict=state,
             reason=reason,
@@ -223,9 +217,7 @@ def _row(storage: Storage, file: DataFile, row: int, columns: list[str] | None =
         for group in range(parquet.num_row_groups):
             n = parquet.metadata.row_group(group).num_rows
             if start <= row < start + n:
-                return dict(
-                    parquet.read_row_group(group, columns=columns).slice(row - start, 1).to_pylist()[0]
-                )
+                return dict(parquet.read_row_group(group, columns=columns).slice(row - start, 1).to_pylist()[0])
             start += n
     raise IndexError(f"{file.path} has no row {row}")
 

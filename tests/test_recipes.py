@@ -146,9 +146,7 @@ def test_languages_grow_with_the_stages() -> None:
         "ben_Beng", "ces_Latn", "urd_Arab", "kaz_Cyrl", "ell_Grek", "ron_Latn", "hun_Latn", "npi_Deva", "azj_Latn",
     }  # fmt: skip
     for stage in (3, 4):
-        assert set(load_recipe(FOLDER / "marco-mini-global" / f"stage{stage}.yaml").languages) == set(
-            LANGUAGES
-        )
+        assert set(load_recipe(FOLDER / "marco-mini-global" / f"stage{stage}.yaml").languages) == set(LANGUAGES)
 
 
 def test_nano_differs_from_mini_by_its_name_only() -> None:
@@ -218,10 +216,7 @@ def test_three_rows_of_the_sources_shape_are_read_as_the_recipe_maps_them(name: 
     assert len(files) == len(source.paths)
     check_fields(files[0], source)
     rows = [
-        row
-        for piece in split(files, 1 << 20)
-        for batch in read_slice(piece, name, source)
-        for row in batch.to_pylist()
+        row for piece in split(files, 1 << 20) for batch in read_slice(piece, name, source) for row in batch.to_pylist()
     ]
     assert [row["failed"] for row in rows] == [None] * 3 * len(files)
     assert {row["text"] for row in rows} == {"Text 0.", "Text 1.", "Text 2."}

@@ -76,47 +76,47 @@ def _lowered(data: Bytes, start: int, stop: int, tables: Tables, out: Points) ->
 
 
 @compiled
-def _composite(first: int, second: int, tables: Tables) -> int:
+def _composite(first: int, second: int, pairs: npt.NDArray[np.int64], composites: Points) -> int:
     """The character that the two compose to, -1 for none."""
     if 0x1100 <= first <= 0x1112 and 0x1161 <= second <= 0x1175:
         return 0xAC00 + ((first - 0x1100) * 21 + second - 0x1161) * 28
     if 0xAC00 <= first <= 0xD7A3 and 0x11A8 <= second <= 0x11C2 and (first - 0xAC00) % 28 == 0:
         return first + second - 0x11A7
     key = first << 21 | second
-    slot = key * 31 % len(tables.pairs)
-    while tables.pairs[slot] != _NONE:
-        if tables.pairs[slot] == key:
-            return np.int64(tables.composites[slot])
-        slot = (slot + 1) % len(tables.pairs)
+    slot = key * 31 % len(pairs)
+    while pairs[slot] != _NONE:
+        if pairs[slot] == key:
+            return np.int64(composites[slot])
+        slot = (slot + 1) % len(pairs)
     return _NONE
 
 
 @compiled
-def _class(point: int, tables: Tables) -> int:
-    return np.int64(tables.classes[point]) if point < LAST else 0
+def _class(point: int, classes: Bytes) -> int:
+    return np.int64(classes[point]) if point < LAST else 0
 
 
 @compiled
-def _ordered(points: Points, start: int, stop: int, tables: Tables) -> None:
+def _ordered(points: Points, start: int, stop: int, classes: Bytes) -> None:
     """Sort each run of marks in points[start:stop] by class, equals in their order."""
     at = start
     while at < stop:
-        if _class(points[at], tables) == 0:
+        if _class(points[at], classes) == 0:
             at += 1
             continue
         end = at
-        while end < stop and _class(points[end], tables):
+        while end < stop and _class(points[end], classes):
             end += 1
         if end - at > 32:  # no language stacks so many; a text that does must not cost its square
             run = points[at:end].copy()
             keys = np.empty(len(run), np.int64)
             for i in range(len(run)):
-                keys[i] = _class(run[i], tables)
+                keys[i] = _class(run[i], classes)
             points[at:end] = run[np.argsort(keys, kind="mergesort")]
         else:
             for i in range(at + 1, end):
                 point, j = points[i], i
-                while j > at and _class(points[j - 1], tables) > _class(point, tables):
+                while j > at and _class(points[j - 1], classes) > _class(point, classes):
                     points[j] = points[j - 1]
                     j -= 1
                 points[j] = point
@@ -126,12 +126,13 @@ def _ordered(points: Points, start: int, stop: int, tables: Tables) -> None:
 @compiled
 def _composed(points: Points, start: int, stop: int, tables: Tables) -> int:
     """Compose points[start:stop], decomposed and ordered, in place: where they end now."""
+    classes, pairs, composites = tables.classes, tables.pairs, tables.composites
     starter, last, n = _NONE, 0, start
     for at in range(start, stop):
         point = np.int64(points[at])
-        of_class = _class(point, tables)
+        of_class = _class(point, classes)
         if starter >= 0 and (n - 1 == starter or last < of_class):
-            composite = _composite(np.int64(points[starter]), point, tables)
+            composite = _composite(np.int64(points[starter]), point, pairs, composites)
             if composite != _NONE:
                 points[starter] = composite
                 continue
@@ -146,7 +147,7 @@ def _composed(points: Points, start: int, stop: int, tables: Tables) -> int:
 @compiled
 def _nfc(points: Points, length: int, tables: Tables, out: Points) -> int:
     """NFC of points[:length] into `out`; how many. A stretch is a stable character and the unstable ones after it."""
-    flags = tables.flags
+    flags, decomposed_at, decomposed = tables.flags, tables.decomposed_at, tables.decomposed
     n, at = 0, 0
     while at < length:
         end = at + 1
@@ -159,15 +160,15 @@ def _nfc(points: Points, length: int, tables: Tables, out: Points) -> int:
         start = n
         for i in range(at, end):
             point = points[i]
-            place = tables.decomposed_at[point] if point < LAST else 0
+            place = decomposed_at[point] if point < LAST else 0
             if place == 0:
                 out[n] = point
                 n += 1
             else:
-                for k in range(tables.decomposed[place]):
-                    out[n] = tables.decomposed[place + 1 + k]
+                for k in range(decomposed[place]):
+                    out[n] = decomposed[place + 1 + k]
                     n += 1
-        _ordered(out, start, n, tables)
+        _ordered(out, start, n, tables.classes)
         n = _composed(out, start, n, tables)
         at = end
     return n
@@ -234,9 +235,7 @@ def _letters(points: Points, length: int, tables: Tables, out: Bytes) -> int:
 
 
 @compiled
-def prepare(
-    data: Bytes, start: int, stop: int, tables: Tables, points: Points, composed: Points, out: Bytes
-) -> int:
+def prepare(data: Bytes, start: int, stop: int, tables: Tables, points: Points, composed: Points, out: Bytes) -> int:
     """`languages.prepare.prepare` of data[start:stop] into `out`; how many bytes.
 
     `points` and `composed` are for this function's use, int32[2 * bytes] and [LONGEST * 2 * bytes] at least; `out`

@@ -2,7 +2,7 @@
 
 In: a generator of chance. Out: lines for the labels `zxx_Code`, `zxx_Filler` and `zxx_Noise` (`zxx` is ISO 639-2's "no
 linguistic content"). Code is the standard library of the Python that runs, without comments and strings of more than
-a few words, and statements of ten other languages put together by a small grammar with names from that library. So
+a few words, and statements of other languages from `code_statements.txt`, filled with names from that library. So
 the lines depend on the Python version, which a model's facts record. Knows nothing of models and of test files.
 """
 
@@ -39,22 +39,6 @@ _MODULES = (
     "xmlrpc/client", "zipfile",
 )  # fmt: skip
 
-_LATIN = """
-a ac accumsan ad adipiscing aenean aliqua aliquam aliquet amet ante anim aptent arcu at auctor augue aute bibendum
-blandit cillum class commodo condimentum congue consectetur consequat conubia convallis cras cubilia culpa cupidatat
-curabitur curae cursus dapibus deserunt diam dictum dictumst dignissim dis do dolor dolore donec dui duis ea efficitur
-egestas eget eiusmod eleifend elementum elit enim erat eros esse est et etiam eu euismod ex excepteur exercitation
-facilisi facilisis fames faucibus felis fermentum feugiat finibus fringilla fugiat fusce gravida habitant habitasse hac
-hendrerit himenaeos iaculis id imperdiet in incididunt inceptos integer interdum ipsum irure justo labore laboris
-laborum lacinia lacus laoreet lectus leo libero ligula litora lobortis lorem luctus maecenas magna magnis malesuada
-massa mattis mauris maximus metus mi minim molestie mollis mollit montes morbi mus nam nascetur natoque nec neque netus
-nibh nisi nisl non nostra nostrud nulla nullam nunc occaecat odio officia orci ornare parturient pariatur pellentesque
-penatibus per pharetra phasellus placerat platea porta porttitor posuere potenti praesent pretium primis proident proin
-pulvinar purus quam qui quis quisque reprehenderit rhoncus ridiculus risus rutrum sagittis sapien scelerisque sed sem
-semper senectus sint sit sociosqu sodales sollicitudin sunt suscipit suspendisse taciti tellus tempor tempus tincidunt
-torquent tortor tristique turpis ullamco ullamcorper ultrices ultricies urna ut varius vehicula vel velit veniam
-venenatis vestibulum vitae vivamus viverra volutpat voluptate vulputate
-""".split()
 _OPENING = "lorem ipsum dolor sit amet consectetur adipiscing elit sed do eiusmod tempor incididunt ut labore et dolore"
 
 _ROWS = (
@@ -63,48 +47,19 @@ _ROWS = (
     "azertyuiop", "qsdfghjklm", "qwertzuiop",
 )  # fmt: skip
 
-# {n} a name, {T} a type's name, {w} a lower-case word, {k} a small number, {s} a short quoted string.
-_STATEMENTS = (
-    # JavaScript, TypeScript
-    "const {n} = require({s});", "import {{ {n}, {T} }} from {s};", "let {n} = {n}.{n}({n}, {k});",
-    "export default function {n}({n}, {n}) {{ return {n}.{n}; }}", "var {n} = document.getElementById({s});",
-    "if ({n} === null || typeof {n} !== 'undefined') {{ {n}.push({n}); }}", "{n}.forEach(({n}) => {{ {n}({n}); }});",
-    "async function {n}() {{ const {n} = await fetch({s}); return {n}.json(); }}", "console.log({n}, {s});",
-    "interface {T} {{ {n}: string; {n}?: number; {n}: boolean[]; }}", "$('#{w}').addClass({s}).on('click', {n});",
-    # C, C++
-    "#include <{w}.h>", "#define {T}_MAX {k}", "static int {n}(const char *{n}, size_t {n})",
-    "for (int i = 0; i < {n}; i++) {{ {n}[i] = {n}->{n}; }}", "struct {n} {{ uint32_t {n}; void *{n}; }};",
-    "if (!{n}) {{ free({n}); return NULL; }}", "std::vector<{T}> {n}; {n}.push_back(std::move({n}));",
-    "template <typename T> class {T} : public {T} {{ virtual void {n}() override; }};",
-    'printf("%d %s\\n", {n}, {n});', "extern void {n}({T} *{n});", "memcpy({n}, {n}, sizeof({n}));",
-    # Java, C#, Kotlin
-    "public static void main(String[] args) {{ {T} {n} = new {T}(); }}", "private final Map<String, {T}> {n};",
-    "@Override public boolean {n}({T} {n}) throws IOException {{ return this.{n}.equals({n}); }}",
-    "import java.util.{T};", "System.out.println({n}.{n}());", "public class {T} extends {T} implements {T} {{",
-    "using System.Collections.Generic; namespace {T} {{ internal class {T} {{ }} }}",
-    "fun {n}({n}: {T}): List<{T}> = {n}.map {{ it.{n} }}", "try {{ {n}(); }} catch ({T}Exception e) {{ throw e; }}",
-    # Go, Rust
-    "func ({w} *{T}) {T}({n} string) error {{ if err != nil {{ return err }} }}", "package {w}", "go func() {{ {n} <- {n} }}()",
-    "{n}, err := {w}.{T}({n})", "pub fn {n}(&self, {n}: &str) -> Result<{T}, {T}> {{ Ok({n}?) }}", "use std::{w}::{T};",
-    "let mut {n} = Vec::new(); match {n} {{ Some({n}) => {n}.unwrap(), None => panic!({s}) }}",
-    "impl {T} for {T} {{ fn {n}(&mut self) {{}} }}", "#[derive(Debug, Clone)] pub struct {T} {{ {n}: Option<{T}> }}",
-    # PHP, Ruby, shell, SQL
-    "<?php echo ${n}['{w}']; ?>", "public function {n}(array ${n}) {{ return $this->{n}(${n}); }}", "$sql = ${w}->query({s});",
-    "def {n}({n}) @{n} = {n}.map {{ |x| x.{n} }} end", "attr_accessor :{w}, :{w}", "require '{w}'", "end.each do |{w}| puts {w} end",
-    "sudo apt-get install -y {w} && cd {w} && make", "export {T}=${{{T}:-{w}}}", "grep -rn {s} ./{w} | awk '{{print $1}}'",
-    "if [ -z \"${n}\" ]; then echo {s}; exit 1; fi", "docker run --rm -it -v {w}:/{w} {w}:{k}", "git commit -m {s}",
-    "for {w} in *.{w}; do mv $f ${{f%.*}}; done", "SELECT {n}, COUNT(*) FROM {n} WHERE {n} = {k} GROUP BY {n};",
-    "INSERT INTO {n} ({n}, {n}) VALUES ({s}, {k});", "CREATE TABLE {n} (id INTEGER PRIMARY KEY, {n} VARCHAR({k}) NOT NULL);",
-    "ALTER TABLE {n} ADD COLUMN {n} BIGINT DEFAULT NULL;", "LEFT JOIN {n} ON {n}.id = {n}.{n} ORDER BY {n} DESC LIMIT {k}",
-    # HTML, CSS, JSON, configuration, logs
-    '<div class="{w} {w}" id="{w}"><span style="color:#fff">', '<a href="/{w}/{w}.html" rel="nofollow"><img src="{w}.png"/></a>',
-    '<script type="text/javascript" src="js/{w}.min.js"></script>', '<input type="hidden" name="{w}" value="{k}">',
-    "</td></tr></tbody></table></div>", '<meta name="viewport" content="width=device-width, initial-scale=1">',
-    ".{w} {{ margin: 0 auto; padding: {k}px; background-color: #eee; display: flex; }}", "#{w} .{w}:hover {{ border: none; }}",
-    "@media (max-width: {k}px) {{ .{w} {{ width: 100%; float: left; }} }}", '{{"{n}": {k}, "{n}": null, "{n}": [true, false]}}',
-    "{n}: {n}", "[{w}.{w}] {n} = {k}", "at {w}.{w}.{T}.{n}({T}.java:{k})", "0x{k} mov eax, ebx; push rbp; jmp {w}",
-    "\\begin{{{w}}} \\frac{{{w}}}{{{k}}} \\end{{{w}}}", "window.dataLayer = window.dataLayer || []; function gtag(){{}}",
-)  # fmt: skip
+
+@cache
+def _statements() -> tuple[str, ...]:
+    """Forms of statements of JavaScript, C, Java, Go, Rust, PHP, Ruby, shell, SQL, HTML, CSS and others, one a line.
+
+    {n} is a name, {T} a type's, {w} a lower-case word, {k} a small number, {s} a short quoted string.
+    """
+    return tuple(Path(__file__).with_name("code_statements.txt").read_text(encoding="utf-8").splitlines())
+
+
+@cache
+def _filler_words() -> tuple[str, ...]:
+    return tuple(Path(__file__).with_name("filler_words.txt").read_text(encoding="utf-8").split())
 
 
 @cache
@@ -151,7 +106,7 @@ def code(chance: random.Random, held_out: bool = False) -> str:
     if chance.random() < 0.5:
         start, count = chance.randrange(len(lines) - 5), chance.randint(1, 5)
         return " ".join(lines[start : start + count])
-    return " ".join(_statement(chance.choice(_STATEMENTS), names, chance) for _ in range(chance.randint(1, 4)))
+    return " ".join(_statement(chance.choice(_statements()), names, chance) for _ in range(chance.randint(1, 4)))
 
 
 def _statement(form: str, names: tuple[str, ...], chance: random.Random) -> str:
@@ -179,7 +134,7 @@ def _statement(form: str, names: tuple[str, ...], chance: random.Random) -> str:
 
 def filler(chance: random.Random, held_out: bool = False) -> str:
     """Four to twenty words of the Latin that stands where text will stand."""
-    words = chance.choices(_LATIN, k=chance.randint(4, 20))
+    words = chance.choices(_filler_words(), k=chance.randint(4, 20))
     if chance.random() < 0.3:
         words = [*_OPENING.split()[: chance.randint(2, 17)], *words]
     return " ".join(words)

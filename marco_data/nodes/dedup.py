@@ -39,9 +39,7 @@ from marco_data.step import Tools
 from marco_data.steps.sign import Sign
 from marco_data.storage import DataFile, Storage, write_parquet
 
-SAME_IDS = pa.schema(
-    [("shard", pa.string()), ("row", pa.int32()), ("id", pa.string()), ("dup_of", pa.string())]
-)
+SAME_IDS = pa.schema([("shard", pa.string()), ("row", pa.int32()), ("id", pa.string()), ("dup_of", pa.string())])
 FOUND = pa.schema(
     [
         ("shard", pa.string()),
@@ -180,9 +178,7 @@ class Duplicates(Node):
         corpus = LanguageCorpus(storage, language, shards, same_ids, self.sign)
         verdicts = find_duplicates(corpus.documents, self.rule, corpus.signatures, corpus.shingles)
         data = write_parquet(storage, f"{self.folder}/{task.key}", [corpus.report(verdicts)], FOUND)
-        return Outcome(
-            (data,), facts={"not_compared": verdicts.not_compared, "pairs_counted": verdicts.pairs_counted}
-        )
+        return Outcome((data,), facts={"not_compared": verdicts.not_compared, "pairs_counted": verdicts.pairs_counted})
 
 
 @dataclass(frozen=True)
@@ -212,9 +208,7 @@ class LanguageCorpus:
         changed = _by_shard(self.storage.read_table(self.same_ids.path))
         numbers, rows, ids, hashes, low = [], [], [], [], []
         for number, shard in enumerate(self.shards):
-            verdicts = self.storage.read_table(
-                shard.verdicts.path, ["language", "failed", "reason", "quality_tier"]
-            )
+            verdicts = self.storage.read_table(shard.verdicts.path, ["language", "failed", "reason", "quality_tier"])
             mine = changed.get(shard.name, SAME_IDS.empty_table())
             keep = np.array(pc.and_(passed(verdicts), pc.equal(verdicts["language"], self.language)))
             repeated = mine.filter(pc.is_valid(mine["dup_of"]))["row"].to_numpy()
@@ -262,9 +256,7 @@ class LanguageCorpus:
                 answers += [hashes(text) for text in table["text"].take(pa.array(inside)).to_pylist()]
         return answers
 
-    def _groups(
-        self, shard: Shard, columns: list[str], rows: npt.NDArray[np.int32]
-    ) -> Iterator[tuple[int, pa.Table]]:
+    def _groups(self, shard: Shard, columns: list[str], rows: npt.NDArray[np.int32]) -> Iterator[tuple[int, pa.Table]]:
         """(first row, row group) of the row groups that hold any of the ascending `rows`."""
         with self.storage.parquet(shard.measure.path) as parquet:
             start = 0
@@ -287,9 +279,7 @@ class LanguageCorpus:
                 "shard": pa.array(names[numbers[told]] if len(told) else [], pa.string()),
                 "row": rows[told],
                 "reason": pa.array(reasons[verdicts.reason[told]] if len(told) else [], pa.string()),
-                "dup_of": pc.if_else(
-                    pa.array(verdicts.dup_of[told] >= 0), hex_of(self.documents.id[twin]), None
-                ),
+                "dup_of": pc.if_else(pa.array(verdicts.dup_of[told] >= 0), hex_of(self.documents.id[twin]), None),
                 "jaccard": pa.array(jaccard, mask=np.isnan(jaccard)),
                 "jaccard_exact": verdicts.jaccard_exact[told],
                 "cluster_size": verdicts.cluster_size[told].astype(np.int32),
@@ -391,9 +381,7 @@ def _kept_digest(table: pa.Table) -> str:
 def _count(table: pa.Table, verdicts: pa.Table) -> list[Count]:
     both = verdicts.select(["source", "language", "text_bytes"]).append_column("why", table["reason"])
     both = both.filter(pc.is_valid(both["why"]))
-    grouped = both.group_by(["source", "language", "why"]).aggregate(
-        [("text_bytes", "sum"), ("text_bytes", "count")]
-    )
+    grouped = both.group_by(["source", "language", "why"]).aggregate([("text_bytes", "sum"), ("text_bytes", "count")])
     return [
         Count(
             DROPPED,
@@ -415,9 +403,7 @@ def passed(verdicts: pa.Table) -> pa.ChunkedArray:
 def passed_rows(storage: Storage, shard: Shard) -> pa.Array:
     verdicts = storage.read_table(shard.verdicts.path, ["failed", "reason"])
     if verdicts.num_rows != shard.measure.rows:
-        raise ShardError(
-            f"`{shard.verdicts.path}` has {verdicts.num_rows} rows for {shard.measure.rows} documents"
-        )
+        raise ShardError(f"`{shard.verdicts.path}` has {verdicts.num_rows} rows for {shard.measure.rows} documents")
     return passed(verdicts).combine_chunks()
 
 

@@ -72,18 +72,14 @@ class Measure(Node):
         for step in self.steps:
             for column in step.adds:
                 if column.name in out.names:
-                    raise RecipeError(
-                        f"step `{step.name()}` adds the column `{column.name}`, which is there already"
-                    )
+                    raise RecipeError(f"step `{step.name()}` adds the column `{column.name}`, which is there already")
                 out = out.append(column)
         return out
 
     def files(self, name: str) -> list[SourceFile]:
         """The files of a source as they are now; listed once."""
         if name not in self.known_files:
-            self.known_files[name] = list_files(
-                name, self.sources[name], languages=self.languages, verify=self.verify
-            )
+            self.known_files[name] = list_files(name, self.sources[name], languages=self.languages, verify=self.verify)
         return self.known_files[name]
 
     def tasks(self, context: Context) -> list[Task]:
@@ -105,9 +101,7 @@ class Measure(Node):
         name, source, part = task.inputs
         return self.measure(name, source, part, f"{self.folder}/{task.key}", storage, tools)
 
-    def measure(
-        self, name: str, source: Source, part: Slice, stem: str, storage: Storage, tools: Tools
-    ) -> Outcome:
+    def measure(self, name: str, source: Source, part: Slice, stem: str, storage: Storage, tools: Tools) -> Outcome:
         batches = read_slice(part, name, source, max_document_bytes=self.max_document_bytes)
         bound: dict[tuple[int, str | None], BoundStep] = {}
         data, counts = [], []
@@ -227,9 +221,7 @@ def by_language(table: pa.Table) -> Iterator[pa.Table]:
 
 def count_rows(table: pa.Table) -> list[Count]:
     """Documents read, failed, and dropped before any limit, by source and language."""
-    grouped = table.group_by(["source", "lid_language", "failed"]).aggregate(
-        [("text_bytes", "sum"), ("id", "count")]
-    )
+    grouped = table.group_by(["source", "lid_language", "failed"]).aggregate([("text_bytes", "sum"), ("id", "count")])
     counts = []
     for row in grouped.to_pylist():
         where = (row["source"], row["lid_language"] or UNIDENTIFIED)
@@ -241,9 +233,7 @@ def count_rows(table: pa.Table) -> list[Count]:
 
 def _aligned(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     columns = [
-        batch.column(f.name).cast(f.type)
-        if f.name in batch.schema.names
-        else pa.nulls(batch.num_rows, f.type)
+        batch.column(f.name).cast(f.type) if f.name in batch.schema.names else pa.nulls(batch.num_rows, f.type)
         for f in schema
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)

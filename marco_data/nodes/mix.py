@@ -106,12 +106,9 @@ class Mix(Node):
             "after": after,
             "allocation": asdict(allocation),
             "intervals": [
-                {"language": key[0], "part": key[1], **_hexed(interval)}
-                for key, interval in sorted(selected.items())
+                {"language": key[0], "part": key[1], **_hexed(interval)} for key, interval in sorted(selected.items())
             ],
-            "starts": [
-                {"language": k[0], "part": k[1], "place": f"{v:016x}"} for k, v in sorted(starts.items())
-            ],
+            "starts": [{"language": k[0], "part": k[1], "place": f"{v:016x}"} for k, v in sorted(starts.items())],
             "sources": self._by_source(storage, files, selected),
         }
         return Outcome(counts=add_counts(left), facts=facts)

@@ -84,9 +84,7 @@ class Shards(Node):
         tokenizer = Tokenizer.load(tools.path(self.tokenize.tokenizer), self.tokenize.end_of_document)
         stem = f"{self.folder}/{part}/{language}/{source}-{group:03d}"
         with storage.scratch() as folder:
-            gathered = _gather(
-                storage, files, language, source, interval, self.mix.seed, folder / "tokens.partial"
-            )
+            gathered = _gather(storage, files, language, source, interval, self.mix.seed, folder / "tokens.partial")
             if gathered.documents == 0:
                 return Outcome(facts={"shards": []})
             with (

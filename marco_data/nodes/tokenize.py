@@ -98,9 +98,7 @@ class Tokenize(Node):
                     table = parquet.read_row_group(group, columns=["id", "source", "lid_language", "text"])
                     if not table["id"].combine_chunks().equals(here["row_id"].combine_chunks()):
                         raise ShardError(f"`{sidecar.path}` and `{file.path}` name other documents")
-                    table = table.append_column(
-                        "row", pa.array(np.arange(start, start + rows, dtype=np.int32))
-                    )
+                    table = table.append_column("row", pa.array(np.arange(start, start + rows, dtype=np.int32)))
                     table = table.set_column(table.schema.get_field_index("id"), "id", here["id"])
                     yield table.filter(here["kept"]).rename_columns({"lid_language": "language"})
                 start += rows
@@ -108,9 +106,7 @@ class Tokenize(Node):
 
 def _tokenized(table: pa.Table, tokenizer: Tokenizer) -> pa.Table:
     if table["text"].null_count:
-        raise ShardError(
-            "the text of a kept document was not stored; the language threshold is below the floor"
-        )
+        raise ShardError("the text of a kept document was not stored; the language threshold is below the floor")
     texts = table["text"].to_pylist()
     encoded = tokenizer.encode_batch(texts)
     lengths = np.array([len(tokens) for tokens in encoded], dtype=np.int32)
@@ -131,9 +127,7 @@ def _tokenized(table: pa.Table, tokenizer: Tokenizer) -> pa.Table:
 
 
 def _counted(table: pa.Table) -> list[Count]:
-    grouped = table.group_by(["source", "language"]).aggregate(
-        [("id", "count"), ("bytes", "sum"), ("length", "sum")]
-    )
+    grouped = table.group_by(["source", "language"]).aggregate([("id", "count"), ("bytes", "sum"), ("length", "sum")])
     return [
         Count(
             TOKENIZED,
