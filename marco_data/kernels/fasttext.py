@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from marco_data.kernels.compiled import compiled
-from marco_data.kernels.prepare import LONGEST, Bytes, Points, decode, end_of_head, prepare
+from marco_data.kernels.prepare import LONGEST, Bytes, Points, decode, end_of_head, prepare, signed
 from marco_data.kernels.unicode_tables import STRIPPED, Tables
 
 Floats = npt.NDArray[np.float32]
@@ -91,7 +91,7 @@ def slots_of(vocabulary: Bytes, word_at: npt.NDArray[np.int64], size: int) -> np
     """The open-addressed table of a vocabulary; `size` is a power of two above its length."""
     slots = np.full(size, np.int32(-1), np.int32)
     for word in range(len(word_at) - 1):
-        slot = np.int64(hash_of(vocabulary, word_at[word], word_at[word + 1])) & (size - 1)
+        slot = signed(hash_of(vocabulary, word_at[word], word_at[word + 1])) & (size - 1)
         while slots[slot] >= 0:
             slot = (slot + 1) & (size - 1)
         slots[slot] = word
@@ -103,9 +103,9 @@ def _word_number(
     text: Bytes, start: int, stop: int, vocabulary: Bytes, word_at: npt.NDArray[np.int64], slots: npt.NDArray[np.int32]
 ) -> int:
     size = len(slots)
-    slot = np.int64(hash_of(text, start, stop)) & (size - 1)
+    slot = signed(hash_of(text, start, stop)) & (size - 1)
     while slots[slot] >= 0:
-        word = np.int64(slots[slot])
+        word = signed(slots[slot])
         at = word_at[word]
         if word_at[word + 1] - at == stop - start:
             i = 0
@@ -122,7 +122,7 @@ def _bits(x: np.uint64) -> int:
     x -= (x >> np.uint64(1)) & np.uint64(0x5555555555555555)
     x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
     x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
-    return np.int64((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
+    return signed((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
 @compiled
@@ -137,12 +137,12 @@ def _add_row(row: int, rows: Floats, codes: Bytes, norms: Floats, centroids: Flo
     norm = norms[codes[row, parts]]
     if size == 2 and dim == 2 * parts:  # ours and lid.176: written out, four times as fast
         for part in range(parts):
-            code = np.int64(codes[row, part])
+            code = signed(codes[row, part])
             sums[place, 2 * part] += norm * centroids[part, code, 0]
             sums[place, 2 * part + 1] += norm * centroids[part, code, 1]
         return
     for part in range(parts):
-        code = np.int64(codes[row, part])
+        code = signed(codes[row, part])
         at = part * size
         for k in range(min(size, dim - at)):
             sums[place, at + k] += norm * centroids[part, code, k]
@@ -177,11 +177,11 @@ def _add_word(text: Bytes, start: int, stop: int, model: Model, sums: Floats, pl
                 if not (0 <= at < length and text[start + at] & 0xC0 == 0x80):
                     break
             if n >= min_n and not (n == 1 and (first < 0 or at > length)):
-                row = np.int64(h % bucket)
+                row = signed(h % bucket)
                 if pruned:
                     there, bit = kept[row >> 6], np.uint64(row & 63)
                     if (there >> bit) & np.uint64(1):
-                        row = np.int64(kept_before[row >> 6]) + _bits(there & ((np.uint64(1) << bit) - np.uint64(1)))
+                        row = signed(kept_before[row >> 6]) + _bits(there & ((np.uint64(1) << bit) - np.uint64(1)))
                     else:
                         row = -1
                 if row >= 0:
@@ -234,14 +234,14 @@ def _add_text(text: Bytes, start: int, stop: int, model: Model, cache: Cache, to
             c = _packed(text, at + 16, end) if length > 16 else np.uint64(0)
             mixed = (a * _P1) ^ (b * _P2) ^ (c * _P3)
             mixed = (mixed ^ (mixed >> np.uint64(32))) * _P1
-            place = np.int64(mixed >> np.uint64(40)) & (scratch - 1)
+            place = signed(mixed >> np.uint64(40)) & (scratch - 1)
             if keys[place, 0] != a or keys[place, 1] != b or keys[place, 2] != c:
                 if _is_label(text, at, end):
                     at = end
                     continue
                 keys[place, 0], keys[place, 1], keys[place, 2] = a, b, c
                 counts[place] = _add_word(text, at, end, model, sums, place)
-            count += np.int64(counts[place])
+            count += signed(counts[place])
         else:
             if _is_label(text, at, end):
                 at = end

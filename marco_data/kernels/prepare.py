@@ -7,6 +7,9 @@ characters that NFC may touch); leave out addresses and what is no letter, and e
 Input must be valid UTF-8, which Arrow strings are.
 """
 
+from collections.abc import Callable
+from typing import Any, cast
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +18,9 @@ from marco_data.kernels.unicode_tables import INVISIBLE, LAST, LETTER_OR_MARK, U
 
 Bytes = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.int32]
+
+signed = cast(Callable[[Any], int], np.int64)
+"""A number as a signed one of 64 bits, which numba must be told and a type checker takes for an int."""
 
 _DOTTED_CAPITAL_I, _DOT_ABOVE = 0x130, 0x307
 _NONE = -1
@@ -25,15 +31,15 @@ LONGEST = 4  # code points of the longest canonical decomposition; twice the low
 @compiled
 def decode(data: Bytes, at: int) -> tuple[int, int]:
     """(the code point that starts at `at`, where the next one starts)."""
-    b = np.int64(data[at])
+    b = signed(data[at])
     if b < 0x80:
         return b, at + 1
     if b < 0xE0:
-        return (b & 0x1F) << 6 | (np.int64(data[at + 1]) & 0x3F), at + 2
+        return (b & 0x1F) << 6 | (signed(data[at + 1]) & 0x3F), at + 2
     if b < 0xF0:
-        return (b & 0x0F) << 12 | (np.int64(data[at + 1]) & 0x3F) << 6 | (np.int64(data[at + 2]) & 0x3F), at + 3
-    middle = (np.int64(data[at + 1]) & 0x3F) << 12 | (np.int64(data[at + 2]) & 0x3F) << 6
-    return (b & 0x07) << 18 | middle | (np.int64(data[at + 3]) & 0x3F), at + 4
+        return (b & 0x0F) << 12 | (signed(data[at + 1]) & 0x3F) << 6 | (signed(data[at + 2]) & 0x3F), at + 3
+    middle = (signed(data[at + 1]) & 0x3F) << 12 | (signed(data[at + 2]) & 0x3F) << 6
+    return (b & 0x07) << 18 | middle | (signed(data[at + 3]) & 0x3F), at + 4
 
 
 @compiled
@@ -68,7 +74,7 @@ def _lowered(data: Bytes, start: int, stop: int, tables: Tables, out: Points) ->
             n, unstable = n + 2, np.uint8(UNSTABLE)
             continue
         if point < LAST:
-            point = np.int64(lower[point])
+            point = signed(lower[point])
         unstable |= flags[point]
         out[n] = point
         n += 1
@@ -86,14 +92,14 @@ def _composite(first: int, second: int, pairs: npt.NDArray[np.int64], composites
     slot = key * 31 % len(pairs)
     while pairs[slot] != _NONE:
         if pairs[slot] == key:
-            return np.int64(composites[slot])
+            return signed(composites[slot])
         slot = (slot + 1) % len(pairs)
     return _NONE
 
 
 @compiled
 def _class(point: int, classes: Bytes) -> int:
-    return np.int64(classes[point]) if point < LAST else 0
+    return signed(classes[point]) if point < LAST else 0
 
 
 @compiled
@@ -129,10 +135,10 @@ def _composed(points: Points, start: int, stop: int, tables: Tables) -> int:
     classes, pairs, composites = tables.classes, tables.pairs, tables.composites
     starter, last, n = _NONE, 0, start
     for at in range(start, stop):
-        point = np.int64(points[at])
+        point = signed(points[at])
         of_class = _class(point, classes)
         if starter >= 0 and (n - 1 == starter or last < of_class):
-            composite = _composite(np.int64(points[starter]), point, pairs, composites)
+            composite = _composite(signed(points[starter]), point, pairs, composites)
             if composite != _NONE:
                 points[starter] = composite
                 continue
@@ -213,7 +219,7 @@ def _letters(points: Points, length: int, tables: Tables, out: Bytes) -> int:
     flags = tables.flags
     n, at, space = 0, 0, False
     while at < length:
-        point = np.int64(points[at])
+        point = signed(points[at])
         if point == 0x40 or point == 0x68 or point == 0x77:
             end = _address(points, at, length)
             # The address is its opening and at least one character more.

@@ -83,7 +83,8 @@ def is_held_out(module: str) -> bool:
 
 def _code_of(source: str, names: set[str]) -> list[str]:
     """The logical lines of a module as tokens with single spaces; comments and sentences in quotes left out."""
-    lines, line = [], []
+    lines: list[str] = []
+    line: list[str] = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.NEWLINE:
             if len(line) > 3:

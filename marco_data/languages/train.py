@@ -4,7 +4,8 @@
 
 FOLDER holds `*.jsonl` or `*.jsonl.zst` with the fields `id`, `text` and `label`. Documents whose id hashes to 0
 modulo 20 are never trained on: thresholds and held-out figures come from them. `--other` are languages that are
-not ours, to learn what to reject. The same text, seed and versions give the same bytes.
+not ours, to learn what to reject; text in no language is made up (`no_language.py`). The same text, seed and versions,
+Python's included, give the same bytes.
 
 Knows nothing of the test files: evaluating a model is `languages/evaluate.py`.
 """
@@ -13,17 +14,19 @@ import argparse
 import hashlib
 import json
 import os
+import platform
 import random
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import regex
 import xxhash
 import zstandard
@@ -207,6 +210,7 @@ def _facts(documents: Sequence[Document], lines: Sequence[str], out: Path, seed:
             "lines": len(lines),
             "lines_sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
             "plan": asdict(Lines()),
+            "python": platform.python_version(),
             "left_out": sorted(INSEPARABLE),
             "fasttext": {"train": TRAIN, "quantize": QUANTIZE},
         },
@@ -233,13 +237,26 @@ def _held_out(documents: Sequence[Document], model: LanguageModel, seed: int) ->
         for sentence in chance.sample(found, min(4, len(found))):
             sentences[document.label, heard(document.label, sentence)] += 1
             windows[document.label, heard(document.label, _window(sentence, spaced, chance))] += 1
+    thresholds = {label: threshold(scores[label]) for label in sorted(scores)}
     return {
-        "thresholds": {label: threshold(scores[label]) for label in sorted(scores)},
+        "thresholds": thresholds,
+        "no_language_dropped": _dropped(model, thresholds, seed),
         "held_out": {
             name: {"n": pairs.total(), "macro_f1": macro_f1(pairs)}
             for name, pairs in (("documents", whole), ("sentences", sentences), ("windows", windows))
         },
     }
+
+
+def _dropped(model: LanguageModel, thresholds: Mapping[str, float], seed: int, count: int = 2_000) -> dict[str, float]:
+    """Of each kind of text in no language, made of what training did not see, the share that no language gets."""
+    shares = {}
+    for label, make in no_language.KINDS.items():
+        chance = random.Random(f"{seed}/{label}/held out")
+        languages, scores = model.predict_all(pa.array([make(chance, True) for _ in range(count)], pa.string()))
+        kept = [score >= thresholds.get(name, 2.0) for name, score in zip(languages.to_pylist(), scores, strict=True)]
+        shares[label] = round(1 - sum(kept) / count, 4)
+    return shares
 
 
 def main() -> None:
