@@ -3,9 +3,10 @@
     python benchmarks/language_id.py --data FOLDER [--lid176 lid.176.ftz] [--model embedded] [--rounds 5]
 
 FOLDER holds `clean/*.jsonl.zst` (id, text, label) and, for accuracy, any of `lid_test.tsv`, `lid_stress.tsv` and
-`web/turku_register_docs.jsonl.zst`. Speeds are UTF-8 MB of input per second of CPU time, median of the rounds (least to greatest), all
-candidates in turn within a round; fastText is given the text as it needs it, prepared where the model is ours. The
-cache is emptied before each round. Documents are every nth of the folder, languages mixed: no kind to a cache.
+`web/turku_register_docs.jsonl.zst`. Speeds are UTF-8 MB of input per second of CPU time, median of the rounds (least
+to greatest), all candidates in turn within a round, our cache emptied before each. fastText is given each text as it
+needs it, prepared in Python where the model is ours. Documents are every nth of the folder, languages mixed, which is
+unkind to a cache.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +73,9 @@ def compare_speed(models: dict[str, LanguageModel], texts: list[str], rounds: in
         "normaliser, Python": lambda: [prepare(text) for text in texts],
     }
     for name, model in models.items():
-        candidates[f"{name}, kernel"] = lambda model=model: model.predict_all(array)
-        candidates[f"{name}, kernel, whole texts"] = lambda model=model: model.predict_all(array, sampled=False)
-        candidates[f"{name}, fastText"] = lambda model=model: by_fasttext(model, texts)
+        candidates[f"{name}, kernel"] = partial(model.predict_all, array)
+        candidates[f"{name}, kernel, whole texts"] = partial(model.predict_all, array, sampled=False)
+        candidates[f"{name}, fastText"] = partial(by_fasttext, model, texts)
     took: dict[str, list[float]] = {name: [] for name in candidates}
     for turn in range(rounds + 1):  # the first compiles and is not counted
         for name, candidate in candidates.items():
@@ -122,11 +124,11 @@ def accuracy(models: dict[str, LanguageModel], data: Path) -> None:
         print(f"  {title:<34}", ", ".join(f"{name} {score:.4f}" for name, score in scores.items()))
     file = data / "web" / "turku_register_docs.jsonl.zst"
     if file.is_file():
-        rows = list(documents(file))
-        truth = [from_label(row.get("label") or row["language"]) for row in rows]
+        pages = list(documents(file))
+        truth = [from_label(page.get("label") or page["language"]) for page in pages]
         for name, model in models.items():
-            right = sum(map(str.__eq__, truth, by_kernel(model, [row["text"] for row in rows], True)))
-            print(f"  turku, share right                 {name} {right / len(rows):.4f} of {len(rows)}")
+            right = sum(map(str.__eq__, truth, by_kernel(model, [page["text"] for page in pages], True)))
+            print(f"  turku, share right                 {name} {right / len(pages):.4f} of {len(pages)}")
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ SOFTMAX, HIERARCHICAL = 3, 1  # fastText's numbers of these losses
 NO_LABEL = -1
 """The label of a text without a word."""
 
-SAMPLED, HEAD, PIECE, SURE = 2048, 512, 256, 0.9
+SAMPLED, HEAD, PIECE, SURE = 2048, 384, 192, 0.7
 """A text of more than SAMPLED bytes is read at its HEAD and two PIECEs first, see `identify`. Bytes; a probability."""
 
 _NEAR = 64  # bytes in which a piece looks for the end of a word
@@ -59,6 +59,7 @@ class Model(NamedTuple):
     norms: Floats  # [256]
     centroids: Floats  # [parts, 256, numbers a part], the last part filled up with zeros
     output: Floats  # [labels or inner nodes, dim]
+    by_number: Floats  # of a softmax: `output` the other way round
     left: npt.NDArray[np.int32]  # of the tree, [2 * labels - 1], -1 at a leaf
     right: npt.NDArray[np.int32]
 
@@ -264,13 +265,19 @@ def _dot(output: Floats, row: int, mean: npt.NDArray[np.float64]) -> float:
 
 @compiled
 def _best_of_softmax(model: Model, mean: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> tuple[int, float]:
-    output, best = model.output, 0
-    for label in range(len(output)):
-        scores[label] = _dot(output, label, mean)
+    by_number = model.by_number
+    labels = by_number.shape[1]
+    scores[:labels] = 0.0
+    for k in range(len(mean)):  # labels inside, so that the compiler may add several at once
+        x = mean[k]
+        for label in range(labels):
+            scores[label] += x * np.float64(by_number[k, label])
+    best = 0
+    for label in range(labels):
         if scores[label] > scores[best]:
             best = label
     total = 0.0
-    for label in range(len(output)):
+    for label in range(labels):
         total += np.exp(scores[label] - scores[best])
     return best, 1.0 / total + _LEAST
 

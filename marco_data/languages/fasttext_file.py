@@ -93,7 +93,8 @@ def _read(file: _Reader) -> ModelFile:
     end_of_line = named[:words].index(_END_OF_LINE) if _END_OF_LINE in named[:words] else -1
     model = Model(
         dim, min_n, max_n if min_n <= max_n else 0, max(bucket, 1), loss, vocabulary, word_at, slots, end_of_line,
-        kept >= 0, bits, before, rows, codes, norms, centroids, output, left, right,
+        kept >= 0, bits, before, rows, codes, norms, centroids, output,
+        np.ascontiguousarray(output.T), left, right,
     )  # fmt: skip
     return ModelFile(model, tuple(name.decode("utf-8", "replace") for name in named[words:]))
 
