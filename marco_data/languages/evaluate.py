@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+import pyarrow as pa
+
 from marco_data.errors import RecipeError
 from marco_data.languages import LANGUAGES, from_label
 from marco_data.languages.model import load_model
@@ -53,8 +55,9 @@ def read_lines(file: Path) -> Iterator[tuple[str, str]]:
 
 def evaluate(lines: Iterable[tuple[str, str]], model: str = "embedded", tools: Tools | None = None) -> Pairs:
     """How often each label was given each answer."""
-    loaded = load_model(model, tools or Tools())
-    return Counter((label, loaded.predict(text)[0]) for label, text in lines)
+    labels, texts = zip(*lines, strict=True) if (lines := list(lines)) else ((), ())
+    found, _ = load_model(model, tools or Tools()).predict_all(pa.array(texts, pa.string()))
+    return Counter(zip(labels, found.to_pylist(), strict=True))
 
 
 def main() -> None:

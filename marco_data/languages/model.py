@@ -1,22 +1,27 @@
-"""A fastText language model behind two questions: which labels it has, and which one a text gets.
+"""A fastText language model behind two questions: which labels it has, and which one each text gets.
 
 In: a `.bin` or `.ftz` file, ours or anyone's. Out: labels, in our codes where they are ours. Our own models (those
 with the facts file that training writes beside them, `language_id.json` for `language_id.ftz`) read text through
-`prepare`; a foreign one reads it as it is, on one line. Knows nothing of batches and verdicts.
+`prepare`; a foreign one reads it as it is, on one line. `kernels/fasttext.py` predicts; fastText itself does for a file
+that `fasttext_file.py` does not read, and is the reference everywhere. Knows nothing of verdicts.
 """
 
 import hashlib
 import json
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
-import fasttext
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from marco_data.errors import RecipeError
 from marco_data.languages import from_label
 from marco_data.languages.prepare import VERSION, prepare
+from marco_data.languages.texts import text_buffers
 from marco_data.step import Tools
 
 EMBEDDED = Path(__file__).with_name("language_id.ftz")
@@ -24,25 +29,62 @@ EMBEDDED = Path(__file__).with_name("language_id.ftz")
 NO_LANGUAGE = "und"
 """The answer for text without a single word; a model's own label is never replaced by it."""
 
-# A language is plain within a page or two, and fastText reads about 2 MB/s: past this a long document only costs
-# time. Characters, cut before anything else, so that the answer depends on nothing but the first 20,000.
+# A language is plain within a page or two: past this a long document only costs time. Characters, cut before anything
+# else, so that the answer depends on nothing but the first 20,000.
 READ_CHARACTERS = 20_000
 
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """One loaded model. `predict` is a pure function of the text."""
+    """One loaded model. Every answer is a pure function of the text."""
 
-    fasttext: Any
+    path: Path
     ours: bool  # trained here: sees text through `prepare`
     sha256: str
+    file: Any  # a `fasttext_file.ModelFile`, or None: fastText itself predicts
+    _cache: Any = field(default=None, repr=False)
+    _lock: Lock = field(default_factory=Lock, repr=False)  # threads share the cache
+
+    @cached_property
+    def fasttext(self) -> Any:
+        """fastText's own model of the same file: the reference, loaded when somebody asks."""
+        import fasttext
+
+        return fasttext.load_model(str(self.path))
 
     def labels(self) -> list[str]:
         """The model's own labels, without fastText's prefix."""
-        return sorted(label.removeprefix("__label__") for label in self.fasttext.get_labels())
+        labels = self.file.labels if self.file else self.fasttext.get_labels()
+        return sorted(label.removeprefix("__label__") for label in labels)
 
     def predict(self, text: str) -> tuple[str, float]:
-        """The likeliest language and its probability, rounded to 1e-4; ("und", 0.0) for text without a word."""
+        """`predict_all` of one text."""
+        languages, scores = self.predict_all(pa.array([text], pa.string()))
+        return languages[0].as_py(), float(scores[0])
+
+    def predict_all(self, texts: pa.Array, sampled: bool = True) -> tuple[pa.Array, npt.NDArray[np.float64]]:
+        """The likeliest language of each text and its probability, rounded to 1e-4; ("und", 0.0) without a word.
+
+        `sampled`: long texts are read at three places where those agree, see `kernels.fasttext.identify`; a file that
+        only fastText reads is read whole.
+        """
+        if self.file is None:
+            found = [self.reference(text) for text in texts.to_pylist()]
+            return pa.array([label for label, _ in found], pa.string()), np.array([score for _, score in found])
+        from marco_data.kernels import fasttext as kernel
+        from marco_data.kernels.unicode_tables import tables
+
+        data, offsets = text_buffers(texts)
+        with self._lock:
+            labels, scores = kernel.identify(
+                data, offsets, READ_CHARACTERS, sampled, self.ours, self.file.model, tables(), self._cache
+            )
+        # One name more than labels: index -1, no label, reads the last.
+        names = pa.array([*map(from_label, self.file.labels), NO_LANGUAGE], pa.string())
+        return names.take(pa.array(labels % len(names), pa.int32())), np.round(scores, 4)
+
+    def reference(self, text: str) -> tuple[str, float]:
+        """fastText's own answer, of the whole of what `predict` reads."""
         text = text[:READ_CHARACTERS]
         line = prepare(text) if self.ours else " ".join(text.split("\n")).strip()
         # The binding below `fasttext.predict`, whose list and array per call cost more than short texts do.
@@ -116,12 +158,22 @@ def is_ours(model: str, tools: Tools) -> bool:
 def load_model(model: str, tools: Tools) -> LanguageModel:
     """The model that `embedded`, a path or a URI names; loaded once per process."""
     path = model_file(model, tools)
-    return _load(path, is_ours(model, tools), model_sha256(path))
+    return load_file(path, is_ours(model, tools), model_sha256(path))
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path, ours: bool, sha256: str) -> LanguageModel:
+def load_file(path: Path, ours: bool, sha256: str) -> LanguageModel:
+    """The model in a local file of that digest; `load_model` finds out what it is."""
+    from marco_data.kernels.fasttext import new_cache  # numba takes 0.6 s to import: not for a plan
+    from marco_data.languages.fasttext_file import Unreadable, read
+
     try:
-        return LanguageModel(fasttext.load_model(str(path)), ours, sha256)
+        file = read(path)
+        return LanguageModel(path, ours, sha256, file, new_cache(file.model.dim))
+    except Unreadable:
+        model = LanguageModel(path, ours, sha256, None)
+    try:
+        model.labels()
     except ValueError as error:
         raise RecipeError(f"`{path}` is not a fastText model: {error}", hint="a .bin or .ftz file") from None
+    return model

@@ -4,7 +4,10 @@ import sys
 from functools import cache
 
 import numpy as np
+import pyarrow as pa
 import regex
+
+from marco_data.languages.texts import text_buffers
 
 # The scripts in use today and those of the languages we reject; a letter of any other counts as `Zzzz`.
 _SCRIPTS = (
@@ -98,6 +101,25 @@ def dominant_script(text: str) -> str:
         counts["Hang"] += counts.pop("Hani")
     best = min(counts, key=lambda script: (-counts[script], script))
     return best if counts[best] else UNDETERMINED
+
+
+def dominant_scripts(texts: pa.Array, characters: int) -> pa.Array:
+    """`dominant_script` of the first `characters` of each text, at ten times its speed; null is the empty text."""
+    from marco_data.kernels.scripts import count_scripts  # numba takes 0.6 s to import: not for a plan
+
+    found = count_scripts(*text_buffers(texts), characters, _table(), len(_SCRIPTS) + 2)
+    place = {script: 1 + i for i, script in enumerate((*_SCRIPTS, _UNLISTED))}
+    han, kana, hangul = (found[:, [place[s] for s in of]].sum(axis=1) for of in (["Hani"], ["Hira", "Kana"], ["Hang"]))
+    japanese = kana > _KANA_SHARE * (kana + han)
+    korean = ~japanese & (hangul > _HANGUL_SHARE * (hangul + han))
+    counts = {script: found[:, at] for script, at in place.items() if script not in ("Hira", "Kana")}
+    counts["Jpan"] = np.where(japanese, kana + han, 0)
+    counts["Hang"] = np.where(korean, hangul + han, hangul)
+    counts["Hani"] = np.where(japanese | korean, 0, han)
+    names = sorted(counts)
+    best = np.stack([counts[name] for name in names], axis=1)
+    index = np.where(best.any(axis=1), best.argmax(axis=1), len(names)) if len(best) else np.zeros(0, np.int64)
+    return pa.array([*names, UNDETERMINED], pa.string()).take(pa.array(index))
 
 
 @cache

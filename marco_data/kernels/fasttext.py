@@ -1,0 +1,435 @@
+"""What fastText's `predict` does, over a batch of texts: UTF-8 in, each text's likeliest label and probability out.
+
+A text's vector is the mean of the rows of its words and of their character n-grams; a linear layer with a softmax, or
+a tree of binary choices (hierarchical softmax), makes labels of it. The file is read by `languages/fasttext_file.py`.
+The sums are fastText's in another order (by word, then by text, which is added up in 64 bits), so probabilities agree
+to about 1e-4 and labels wherever two are not as good as equal.
+
+Speed comes from `Cache`: what a word adds is computed once and kept, whole and compared byte by byte, so that what is
+in the cache never shows in an answer. Memory is the model's and the cache's, whatever the texts are.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from marco_data.kernels.compiled import compiled
+from marco_data.kernels.prepare import LONGEST, Bytes, Points, decode, end_of_head, prepare, signed
+from marco_data.kernels.unicode_tables import STRIPPED, Tables
+
+Floats = npt.NDArray[np.float32]
+
+SOFTMAX, HIERARCHICAL = 3, 1  # fastText's numbers of these losses
+
+NO_LABEL = -1
+"""The label of a text without a word."""
+
+SAMPLED, HEAD, PIECE, SURE = 2048, 384, 192, 0.7
+"""A text of more than SAMPLED bytes is read at its HEAD and two PIECEs first, see `identify`. Bytes; a probability."""
+
+_NEAR = 64  # bytes in which a piece looks for the end of a word
+_BELOW, _ABOVE = 0x3C, 0x3E  # < and > mark the ends of a word
+_LEAST = 1e-5  # fastText adds it before it takes a logarithm
+_END = np.uint64(0x3E732F3C)  # `</s>`, with which fastText's line ends
+_LABEL = np.uint64(0x5F6C6562616C5F5F)  # the first eight bytes of `__label__`
+_P1 = np.uint64(0x9E3779B185EBCA87)
+_P2 = np.uint64(0xC2B2AE3D27D4EB4F)
+_P3 = np.uint64(0x165667B19E3779F9)
+_CACHED = 24  # bytes of the longest word that is kept: three machine words, and 95 % of words in any spaced language
+
+
+class Model(NamedTuple):
+    """A fastText model as arrays. `rows` or `codes` is empty: a plain or a quantised input matrix."""
+
+    dim: int
+    min_n: int
+    max_n: int
+    bucket: int
+    loss: int
+    vocabulary: Bytes  # the words' bytes, one after the other
+    word_at: npt.NDArray[np.int64]  # [words + 1]
+    slots: npt.NDArray[np.int32]  # open addressing by FNV-1a: a word's number, -1 where empty
+    end_of_line: int  # the number of "</s>", -1 where the vocabulary lacks it
+    pruned: bool
+    kept: npt.NDArray[np.uint64]  # of a pruned model: a bit for each bucket
+    kept_before: npt.NDArray[np.int32]  # buckets kept before each 64
+    rows: Floats  # [words + buckets kept, dim]
+    codes: Bytes  # [words + buckets kept, parts + 1], the last that of the row's norm
+    norms: Floats  # [256]
+    centroids: Floats  # [parts, 256, numbers a part], the last part filled up with zeros
+    output: Floats  # [labels or inner nodes, dim]
+    by_number: Floats  # of a softmax: `output` the other way round
+    left: npt.NDArray[np.int32]  # of the tree, [2 * labels - 1], -1 at a leaf
+    right: npt.NDArray[np.int32]
+
+
+class Cache(NamedTuple):
+    """What words add to a text's vector: one place for each word's hash, taken over by the last that wants it."""
+
+    keys: npt.NDArray[np.uint64]  # [places, 3]: a word's bytes, filled up with zeros, which no word holds
+    counts: npt.NDArray[np.int32]  # rows summed
+    sums: Floats  # [places + 1, dim]; the last is for words that are not kept
+
+
+def new_cache(dim: int, most_bytes: int = 16 << 20) -> Cache:
+    """An empty cache of at most `most_bytes`, a power of two of places."""
+    places = 1 << max(0, (most_bytes // (4 * dim + 28)).bit_length() - 1)
+    return Cache(np.zeros((places, 3), np.uint64), np.zeros(places, np.int32), np.zeros((places + 1, dim), np.float32))
+
+
+@compiled
+def hash_of(data: Bytes, start: int, stop: int) -> np.uint32:
+    """fastText's FNV-1a, which takes bytes for signed."""
+    h = np.uint32(2166136261)
+    for i in range(start, stop):
+        h = np.uint32(np.uint32(h ^ np.uint32(np.int8(data[i]))) * np.uint32(16777619))
+    return h
+
+
+@compiled
+def slots_of(vocabulary: Bytes, word_at: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int32]:
+    """The open-addressed table of a vocabulary; `size` is a power of two above its length."""
+    slots = np.full(size, np.int32(-1), np.int32)
+    for word in range(len(word_at) - 1):
+        slot = signed(hash_of(vocabulary, word_at[word], word_at[word + 1])) & (size - 1)
+        while slots[slot] >= 0:
+            slot = (slot + 1) & (size - 1)
+        slots[slot] = word
+    return slots
+
+
+@compiled
+def _word_number(
+    text: Bytes, start: int, stop: int, vocabulary: Bytes, word_at: npt.NDArray[np.int64], slots: npt.NDArray[np.int32]
+) -> int:
+    size = len(slots)
+    slot = signed(hash_of(text, start, stop)) & (size - 1)
+    while slots[slot] >= 0:
+        word = signed(slots[slot])
+        at = word_at[word]
+        if word_at[word + 1] - at == stop - start:
+            i = 0
+            while i < stop - start and vocabulary[at + i] == text[start + i]:
+                i += 1
+            if i == stop - start:
+                return word
+        slot = (slot + 1) & (size - 1)
+    return -1
+
+
+@compiled
+def _bits(x: np.uint64) -> int:
+    x -= (x >> np.uint64(1)) & np.uint64(0x5555555555555555)
+    x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    x = (x + (x >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return signed((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@compiled
+def _add_row(row: int, rows: Floats, codes: Bytes, norms: Floats, centroids: Floats, sums: Floats, place: int) -> None:
+    """sums[place] += a row of the input matrix."""
+    dim = sums.shape[1]
+    if len(codes) == 0:
+        for k in range(dim):
+            sums[place, k] += rows[row, k]
+        return
+    parts, size = centroids.shape[0], centroids.shape[2]
+    norm = norms[codes[row, parts]]
+    if size == 2 and dim == 2 * parts:  # ours and lid.176: written out, four times as fast
+        for part in range(parts):
+            code = signed(codes[row, part])
+            sums[place, 2 * part] += norm * centroids[part, code, 0]
+            sums[place, 2 * part + 1] += norm * centroids[part, code, 1]
+        return
+    for part in range(parts):
+        code = signed(codes[row, part])
+        at = part * size
+        for k in range(min(size, dim - at)):
+            sums[place, at + k] += norm * centroids[part, code, k]
+
+
+@compiled
+def _add_word(text: Bytes, start: int, stop: int, model: Model, sums: Floats, place: int) -> int:
+    """sums[place] = the rows of text[start:stop], a word, and of its n-grams; how many they were."""
+    # Taken out of the tuple once: each use of a member costs two atomic counts.
+    min_n, max_n, bucket, pruned = model.min_n, model.max_n, np.uint32(model.bucket), model.pruned
+    kept, kept_before = model.kept, model.kept_before
+    rows, codes, norms, centroids = model.rows, model.codes, model.norms, model.centroids
+    words = len(model.word_at) - 1
+    sums[place, :] = np.float32(0)
+    count = 0
+    word = _word_number(text, start, stop, model.vocabulary, model.word_at, model.slots)
+    if word >= 0:
+        _add_row(word, rows, codes, norms, centroids, sums, place)
+        count = 1
+    # The word between its marks: position -1 is <, stop - start is >.
+    length = stop - start
+    for first in range(-1, length + 1):
+        if 0 <= first < length and text[start + first] & 0xC0 == 0x80:
+            continue
+        h = np.uint32(2166136261)
+        at, n = first, 1
+        while at <= length and n <= max_n:
+            while True:  # one character
+                byte = text[start + at] if 0 <= at < length else np.uint8(_BELOW if at < 0 else _ABOVE)
+                h = np.uint32(np.uint32(h ^ np.uint32(np.int8(byte))) * np.uint32(16777619))
+                at += 1
+                if not (0 <= at < length and text[start + at] & 0xC0 == 0x80):
+                    break
+            if n >= min_n and not (n == 1 and (first < 0 or at > length)):
+                row = signed(h % bucket)
+                if pruned:
+                    there, bit = kept[row >> 6], np.uint64(row & 63)
+                    if (there >> bit) & np.uint64(1):
+                        row = signed(kept_before[row >> 6]) + _bits(there & ((np.uint64(1) << bit) - np.uint64(1)))
+                    else:
+                        row = -1
+                if row >= 0:
+                    _add_row(words + row, rows, codes, norms, centroids, sums, place)
+                    count += 1
+            n += 1
+    return count
+
+
+@compiled
+def _packed(text: Bytes, start: int, stop: int) -> np.uint64:
+    """At most eight bytes in one number."""
+    packed = np.uint64(0)
+    for i in range(start, stop):
+        packed |= np.uint64(text[i]) << np.uint64(8 * (i - start))
+    return packed
+
+
+@compiled
+def _is_label(text: Bytes, start: int, stop: int) -> bool:
+    """Whether a word begins like a label, `__label__`: fastText does not read such words."""
+    return (
+        text[start] == 0x5F
+        and stop - start >= 9
+        and _packed(text, start, start + 8) == _LABEL
+        and text[start + 8] == 0x5F
+    )
+
+
+@compiled
+def _add_text(text: Bytes, start: int, stop: int, model: Model, cache: Cache, total: npt.NDArray[np.float64]) -> int:
+    """total += the rows of the words of text[start:stop]; how many they were."""
+    keys, counts, sums = cache.keys, cache.counts, cache.sums
+    dim, scratch = sums.shape[1], len(counts)
+    count, at = 0, start
+    while True:
+        while at < stop and (text[at] == 0x20 or 9 <= text[at] <= 13 or text[at] == 0):
+            at += 1
+        end = at
+        while end < stop and not (text[end] == 0x20 or 9 <= text[end] <= 13 or text[end] == 0):
+            end += 1
+        length = end - at
+        if length == 0:
+            break
+        a = _packed(text, at, min(at + 8, end))
+        if length == 4 and a == _END:
+            break
+        if length <= _CACHED:
+            b = _packed(text, at + 8, min(at + 16, end)) if length > 8 else np.uint64(0)
+            c = _packed(text, at + 16, end) if length > 16 else np.uint64(0)
+            mixed = (a * _P1) ^ (b * _P2) ^ (c * _P3)
+            mixed = (mixed ^ (mixed >> np.uint64(32))) * _P1
+            place = signed(mixed >> np.uint64(40)) & (scratch - 1)
+            if keys[place, 0] != a or keys[place, 1] != b or keys[place, 2] != c:
+                if _is_label(text, at, end):
+                    at = end
+                    continue
+                keys[place, 0], keys[place, 1], keys[place, 2] = a, b, c
+                counts[place] = _add_word(text, at, end, model, sums, place)
+            count += signed(counts[place])
+        else:
+            if _is_label(text, at, end):
+                at = end
+                continue
+            place = scratch
+            count += _add_word(text, at, end, model, sums, place)
+        for k in range(dim):
+            total[k] += np.float64(sums[place, k])
+        at = end
+    return count
+
+
+@compiled
+def _dot(output: Floats, row: int, mean: npt.NDArray[np.float64]) -> float:
+    x = 0.0
+    for k in range(len(mean)):
+        x += mean[k] * np.float64(output[row, k])
+    return x
+
+
+@compiled
+def _best_of_softmax(model: Model, mean: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> tuple[int, float]:
+    by_number = model.by_number
+    labels = by_number.shape[1]
+    scores[:labels] = 0.0
+    for k in range(len(mean)):  # labels inside, so that the compiler may add several at once
+        x = mean[k]
+        for label in range(labels):
+            scores[label] += x * np.float64(by_number[k, label])
+    best = 0
+    for label in range(labels):
+        if scores[label] > scores[best]:
+            best = label
+    total = 0.0
+    for label in range(labels):
+        total += np.exp(scores[label] - scores[best])
+    return best, 1.0 / total + _LEAST
+
+
+@compiled
+def _best_of_tree(model: Model, mean: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> tuple[int, float]:
+    """The leaf of greatest probability. Branches no better than the best leaf so far are not entered."""
+    output, left, right_of = model.output, model.left, model.right
+    labels = (len(left) + 1) // 2
+    nodes = np.empty(len(left), np.int64)
+    nodes[0], scores[0], n = len(left) - 1, 0.0, 1
+    best, best_score = NO_LABEL, -np.inf
+    while n:
+        n -= 1
+        node, score = nodes[n], scores[n]
+        if score < best_score:
+            continue
+        if left[node] < 0:
+            best, best_score = node, score
+            continue
+        right = 1.0 / (1.0 + np.exp(-_dot(output, node - labels, mean)))
+        nodes[n], scores[n] = right_of[node], score + np.log(right + _LEAST)
+        nodes[n + 1], scores[n + 1] = left[node], score + np.log(1.0 - right + _LEAST)
+        n += 2
+    return best, np.exp(best_score)
+
+
+@compiled
+def _trimmed(data: Bytes, start: int, stop: int, tables: Tables) -> tuple[int, int]:
+    """data[start:stop] without white space at its ends, as `str.strip` has it."""
+    while start < stop:
+        point, after = decode(data, start)
+        if not tables.flags[point] & STRIPPED:
+            break
+        start = after
+    while start < stop:
+        last = stop - 1
+        while data[last] & 0xC0 == 0x80:
+            last -= 1
+        point, _ = decode(data, last)
+        if not tables.flags[point] & STRIPPED:
+            break
+        stop = last
+    return start, stop
+
+
+@compiled
+def _best(
+    total: npt.NDArray[np.float64], count: int, model: Model, cache: Cache, scores: npt.NDArray[np.float64]
+) -> tuple[int, float]:
+    """(label, probability) of `count` rows that sum to `total`, and of the end of the line, which every text has."""
+    sums, last = cache.sums, len(cache.counts)
+    sums[last, :] = np.float32(0)
+    if model.end_of_line >= 0:
+        _add_row(model.end_of_line, model.rows, model.codes, model.norms, model.centroids, sums, last)
+        count += 1
+    if count == 0:
+        return NO_LABEL, 0.0
+    mean = np.empty(len(total), np.float64)
+    for k in range(len(total)):
+        mean[k] = (total[k] + np.float64(sums[last, k])) / count
+    if model.loss == SOFTMAX:
+        return _best_of_softmax(model, mean, scores)
+    return _best_of_tree(model, mean, scores)
+
+
+@compiled
+def _break(data: Bytes, at: int, stop: int) -> int:
+    """The first place from `at` on where a piece may begin or end: after white space that is near, else a character."""
+    for place in range(at, min(at + _NEAR, stop)):
+        if data[place] <= 0x20:
+            return place
+    while at < stop and data[at] & 0xC0 == 0x80:
+        at += 1
+    return at
+
+
+@compiled
+def _read(
+    data: Bytes,
+    start: int,
+    stop: int,
+    prepared: bool,
+    model: Model,
+    tables: Tables,
+    cache: Cache,
+    points: Points,
+    composed: Points,
+    line: Bytes,
+    total: npt.NDArray[np.float64],
+) -> int:
+    """total += the rows of data[start:stop], read through the normaliser or as it is; -1 where nothing is to read."""
+    if prepared:
+        length = prepare(data, start, stop, tables, points, composed, line)
+        return _add_text(line, 0, length, model, cache, total) if length else -1
+    start, stop = _trimmed(data, start, stop, tables)
+    return _add_text(data, start, stop, model, cache, total) if stop > start else -1
+
+
+@compiled
+def identify(
+    data: Bytes,
+    offsets: npt.NDArray[np.int64],
+    characters: int,
+    sampled: bool,
+    prepared: bool,
+    model: Model,
+    tables: Tables,
+    cache: Cache,
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+    """(label, probability) of the first `characters` characters of each text; (NO_LABEL, 0) for one without a word.
+
+    Text i is data[offsets[i]:offsets[i + 1]]. `prepared`: read through `kernels/prepare.py`; else as it is, one line.
+    `sampled`: a text of more than SAMPLED bytes is first read at its head, its middle and its end; where the three
+    agree on a label with SURE or more each, it is the answer, its probability that of the three together.
+    """
+    n = len(offsets) - 1
+    labels, probabilities = np.full(n, np.int32(NO_LABEL), np.int32), np.zeros(n, np.float64)
+    part, total = np.empty(model.dim, np.float64), np.empty(model.dim, np.float64)
+    scores = np.empty(max(len(model.output), len(model.left)) + 1, np.float64)
+    longest = 0
+    for i in range(n):
+        longest = max(longest, min(offsets[i + 1] - offsets[i], 4 * characters))
+    points: Points = np.empty(2 * longest + 2 if prepared else 0, np.int32)
+    composed: Points = np.empty(LONGEST * len(points), np.int32)
+    line = np.empty(4 * len(composed), np.uint8)
+    for i in range(n):
+        start, stop = offsets[i], end_of_head(data, offsets[i], offsets[i + 1], characters)
+        if sampled and stop - start > SAMPLED:
+            total[:], rows, agreed = 0.0, 0, NO_LABEL
+            for piece in range(3):
+                size = HEAD if piece == 0 else PIECE
+                at = start if piece == 0 else _break(data, start + (stop - start - size) * piece // 2, stop)
+                end = _break(data, min(at + size, stop), stop)
+                part[:] = 0.0
+                count = _read(data, at, end, prepared, model, tables, cache, points, composed, line, part)
+                label, probability = _best(part, max(count, 0), model, cache, scores)
+                if count < 0 or probability < SURE or (piece and label != agreed):
+                    agreed = NO_LABEL
+                    break
+                agreed = label
+                rows += count
+                for k in range(len(part)):
+                    total[k] += part[k]
+            if agreed != NO_LABEL:
+                label, probability = _best(total, rows, model, cache, scores)
+                labels[i], probabilities[i] = label, min(probability, 1.0)
+                continue
+        total[:] = 0.0
+        rows = _read(data, start, stop, prepared, model, tables, cache, points, composed, line, total)
+        if rows < 0:
+            continue
+        label, probability = _best(total, rows, model, cache, scores)
+        labels[i], probabilities[i] = label, min(probability, 1.0)
+    return labels, probabilities
