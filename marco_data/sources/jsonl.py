@@ -114,9 +114,9 @@ def check_fields(file: SourceFile, source: Source, storage_options: Mapping[str,
         return
     if not any(isinstance(parsed.get(source.fields.text), str) for parsed in records):
         raise missing_field(file, "text", source.fields.text, [key for parsed in records for key in parsed])
-    needs_id = source.fields.id is not None and "id" not in source.optional
-    if needs_id and not any(source.fields.id in parsed for parsed in records):
-        raise missing_field(file, "id", source.fields.id, [key for parsed in records for key in parsed])
+    id_field = None if "id" in source.optional else source.fields.id
+    if id_field is not None and not any(id_field in parsed for parsed in records):
+        raise missing_field(file, "id", id_field, [key for parsed in records for key in parsed])
 
 
 def missing_field(file: SourceFile, role: str, column: str, there: list[str]) -> RecipeError:
