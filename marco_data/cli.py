@@ -8,7 +8,6 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -32,7 +31,7 @@ from marco_data.report import describe, print_books, print_built, print_plan, pr
 from marco_data.sources import check_fields
 from marco_data.stage import Stage, find_stage, finish, load_stage
 from marco_data.storage import DISK_FULL, Storage
-from marco_data.why import Answer, Lookup
+from marco_data.why import Lookup
 
 INTERRUPTED = 130
 
@@ -147,6 +146,7 @@ def build_stage(
     built = finish(resolved, dataset, run, storage)
     if built.complete and built.starts_over:
         _say(f"note: no stage before {stage} is built in this root; this one took its documents from the beginning")
+    _tell_budget(built, resolved, storage)
     code = _tell_failures(built, resolved, root, _which(choice))
     if json_output:
         print(json.dumps(stats_object(built, storage), ensure_ascii=False))
@@ -207,6 +207,17 @@ def _tell_only(run: Run, only: str) -> int:
         raise RecipeError(f"no shard `{only}` in this plan")
     err.print(f"`{only}` is done", markup=False)
     return 0
+
+
+def _tell_budget(stage: Stage, recipe: Recipe, storage: Storage) -> None:
+    if not stage.complete or recipe.budget is None:
+        return
+    drawn = storage.read_json(f"{stage.folder}/blend.json")["drawn"]
+    if drawn < 0.9 * recipe.budget:
+        _say(
+            f"note: the stage draws {drawn:,} of the {recipe.budget:,} tokens asked for; "
+            "its blend.json has the shortfall of each part and language"
+        )
 
 
 def _tell_failures(stage: Stage, recipe: Recipe, root: str, which: str) -> int:
@@ -340,7 +351,7 @@ def why(
     lookup = Lookup(*_built(choice, root))
     wanted = [line for t in terms for line in (sys.stdin.read().split("\n") if t == "-" else [_typed(t)]) if line]
     found: set[str] = set()
-    for term, answer in _answers(lookup, wanted):
+    for term, answer in lookup.answers(wanted):
         found.add(term)
         print(json.dumps(asdict(answer), ensure_ascii=False) if json_output else describe(answer))
     missing = [term for term in wanted if term not in found]
@@ -352,23 +363,6 @@ def why(
 def _typed(argument: str) -> str:
     """An argument as UTF-8, whatever the locale took its bytes for; bytes that are none are shown as such."""
     return os.fsencode(argument).decode("utf-8", "backslashreplace")
-
-
-def _answers(lookup: Lookup, wanted: list[str]) -> Iterator[tuple[str, Answer]]:
-    positions = [term for term in wanted if _is_position(lookup, term)]
-    for term in positions:
-        prefix, _, token = term.rpartition(":")
-        yield term, lookup.answer(lookup.position(prefix, int(token)))
-    traced = set(positions)
-    rest = [term for term in wanted if term not in traced]
-    if rest:
-        for term, place in lookup.places(rest):
-            yield term, lookup.answer(place)
-
-
-def _is_position(lookup: Lookup, term: str) -> bool:
-    prefix, colon, token = term.rpartition(":")
-    return bool(colon) and token.isdigit() and lookup.shard(prefix) is not None
 
 
 @app.command()

@@ -112,6 +112,19 @@ class Lookup:
                         seen.add(row)
                         yield table[column][row].as_py(), Place(number, row)
 
+    def answers(self, terms: Sequence[str]) -> Iterator[tuple[str, Answer]]:
+        """(term, answer) of every document that is meant by one of the terms: a name of it, or PREFIX:TOKEN."""
+        names = []
+        for term in terms:
+            prefix, colon, token = term.rpartition(":")
+            if colon and token.isdigit() and self.shard(prefix) is not None:
+                yield term, self.answer(self.position(prefix, int(token)))
+            else:
+                names.append(term)
+        if names:
+            for term, place in self.places(names):
+                yield term, self.answer(place)
+
     @cached_property
     def _shards(self) -> dict[str, dict[str, Any]]:
         return {shard["prefix"]: shard for shard in self.stage.shards}

@@ -526,6 +526,14 @@ def test_a_budget_and_languages_from_the_command_line(tmp_path: Path):
     assert "tlh" in wrong.err
 
 
+def test_a_budget_that_is_not_filled_is_told(tmp_path: Path):
+    rows = [row(code, n) for code in ("eng_Latn", "deu_Latn") for n in (0, 1)]
+    write_jsonl(tmp_path / "a.jsonl", rows)
+    build = ("build-stage", 3, "--input", tmp_path / "a.jsonl", "--root", tmp_path / "o", "--executor", "local")
+    assert "note: the stage draws 0 of the 10 tokens asked for" in marco(*build, "--budget", 10).err
+    assert "tokens asked for" not in marco(*build).err
+
+
 def test_a_recipe_of_another_stage_is_refused(site: Path):
     done = marco("build-stage", 2, "--recipe", site / "r.yaml", "--root", site / "out", "--executor", "local")
     assert done.code == 2
