@@ -212,7 +212,9 @@ def _tell_only(run: Run, only: str) -> int:
 def _tell_budget(stage: Stage, recipe: Recipe, storage: Storage) -> None:
     if not stage.complete or recipe.budget is None:
         return
-    drawn = storage.read_json(f"{stage.folder}/blend.json")["drawn"]
+    blend = storage.read_json(f"{stage.folder}/blend.json")
+    assert blend is not None
+    drawn = blend["drawn"]
     if drawn < 0.9 * recipe.budget:
         _say(
             f"note: the stage draws {drawn:,} of the {recipe.budget:,} tokens asked for; "
