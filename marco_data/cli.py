@@ -27,7 +27,7 @@ from marco_data.nodes.measure import Measure
 from marco_data.plan import plan_nodes, plan_object, plan_sources
 from marco_data.progress import show_progress
 from marco_data.recipe import Recipe, load_recipe
-from marco_data.report import describe, print_books, print_built, print_plan, program, stats_object
+from marco_data.report import budget_note, describe, print_books, print_built, print_plan, program, stats_object
 from marco_data.sources import check_fields
 from marco_data.stage import Stage, find_stage, finish, load_stage
 from marco_data.storage import DISK_FULL, Storage
@@ -146,7 +146,8 @@ def build_stage(
     built = finish(resolved, dataset, run, storage)
     if built.complete and built.starts_over:
         _say(f"note: no stage before {stage} is built in this root; this one took its documents from the beginning")
-    _tell_budget(built, resolved, storage)
+    if note := budget_note(built, storage):
+        _say(note)
     code = _tell_failures(built, resolved, root, _which(choice))
     if json_output:
         print(json.dumps(stats_object(built, storage), ensure_ascii=False))
@@ -207,17 +208,6 @@ def _tell_only(run: Run, only: str) -> int:
         raise RecipeError(f"no shard `{only}` in this plan")
     err.print(f"`{only}` is done", markup=False)
     return 0
-
-
-def _tell_budget(stage: Stage, recipe: Recipe, storage: Storage) -> None:
-    if not stage.complete or recipe.budget is None:
-        return
-    drawn = storage.read_json(f"{stage.folder}/blend.json")["drawn"]
-    if drawn < 0.9 * recipe.budget:
-        _say(
-            f"note: the stage draws {drawn:,} of the {recipe.budget:,} tokens asked for; "
-            "its blend.json has the shortfall of each part and language"
-        )
 
 
 def _tell_failures(stage: Stage, recipe: Recipe, root: str, which: str) -> int:

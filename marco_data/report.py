@@ -132,6 +132,18 @@ def print_built(stage: Stage, storage: Storage) -> None:
         print(f"  {me} build-stage {n} --input my.jsonl --field text=content")
 
 
+def budget_note(stage: Stage, storage: Storage) -> str | None:
+    """What to say where a stage draws markedly less than its budget."""
+    blend = storage.read_json(f"{stage.folder}/blend.json") if stage.complete else None
+    budget = stage.recipe["budget"]
+    if blend is None or budget is None or blend["drawn"] >= 0.9 * budget:
+        return None
+    return (
+        f"note: the stage draws {blend['drawn']:,} of the {budget:,} tokens asked for; "
+        "its blend.json has the shortfall of each part and language"
+    )
+
+
 def print_plan(title: str, recipe: Recipe, sources: list[SourcePlan], nodes: list[NodePlan]) -> None:
     """The tree of a plan: what is there, what will run, because of which key."""
     budget = f"{recipe.budget:,} tokens" if recipe.budget else "no budget: everything once"
