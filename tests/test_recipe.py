@@ -212,12 +212,12 @@ def test_paths_are_relative_to_the_file_they_stand_in(tmp_path: Path):
         tmp_path,
         "tokenizer: {path: ../tokenizers/small}\n"
         "sources: {web: {paths: [in/*.jsonl, 's3://lake/x/*.parquet', /data/y.jsonl]}, books: {paths: b}}\n",
-        "shared/sources.yaml",
+        "families/sources.yaml",
     )
     text = GOOD.replace("tokenizer: {path: tokenizer.json}\n", "").replace("    paths: [web/*.jsonl]\n", "")
-    recipe = load_recipe(write(tmp_path, f"include: ../shared/sources.yaml\n{text}", "stages/recipe.yaml"))
+    recipe = load_recipe(write(tmp_path, f"include: ../families/sources.yaml\n{text}", "stages/recipe.yaml"))
     assert Path(recipe.tokenizer.path).resolve() == (tmp_path / "tokenizers" / "small").resolve()
-    assert recipe.sources["web"].paths == (f"{tmp_path}/shared/in/*.jsonl", "s3://lake/x/*.parquet", "/data/y.jsonl")
+    assert recipe.sources["web"].paths == (f"{tmp_path}/families/in/*.jsonl", "s3://lake/x/*.parquet", "/data/y.jsonl")
     assert recipe.sources["books"].paths == (f"{tmp_path}/stages/books",)
 
 
