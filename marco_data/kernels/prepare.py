@@ -82,14 +82,14 @@ def _lowered(data: Bytes, start: int, stop: int, tables: Tables, out: Points) ->
 
 
 @compiled
-def _composite(first: int, second: int, pairs: npt.NDArray[np.int64], composites: Points) -> int:
+def composite_of(first: int, second: int, pairs: npt.NDArray[np.int64], composites: Points) -> int:
     """The character that the two compose to, -1 for none."""
     if 0x1100 <= first <= 0x1112 and 0x1161 <= second <= 0x1175:
         return 0xAC00 + ((first - 0x1100) * 21 + second - 0x1161) * 28
     if 0xAC00 <= first <= 0xD7A3 and 0x11A8 <= second <= 0x11C2 and (first - 0xAC00) % 28 == 0:
         return first + second - 0x11A7
     key = first << 21 | second
-    slot = key * 31 % len(pairs)
+    slot = (first * 37 + second * 101) % len(pairs)
     while pairs[slot] != _NONE:
         if pairs[slot] == key:
             return signed(composites[slot])
@@ -138,7 +138,7 @@ def _composed(points: Points, start: int, stop: int, tables: Tables) -> int:
         point = signed(points[at])
         of_class = _class(point, classes)
         if starter >= 0 and (n - 1 == starter or last < of_class):
-            composite = _composite(signed(points[starter]), point, pairs, composites)
+            composite = composite_of(signed(points[starter]), point, pairs, composites)
             if composite != _NONE:
                 points[starter] = composite
                 continue
@@ -151,7 +151,7 @@ def _composed(points: Points, start: int, stop: int, tables: Tables) -> int:
 
 
 @compiled
-def _nfc(points: Points, length: int, tables: Tables, out: Points) -> int:
+def nfc(points: Points, length: int, tables: Tables, out: Points) -> int:
     """NFC of points[:length] into `out`; how many. A stretch is a stable character and the unstable ones after it."""
     flags, decomposed_at, decomposed = tables.flags, tables.decomposed_at, tables.decomposed
     n, at = 0, 0
@@ -249,7 +249,7 @@ def prepare(data: Bytes, start: int, stop: int, tables: Tables, points: Points, 
     """
     n, unstable = _lowered(data, start, stop, tables, points)
     if unstable:
-        n = _nfc(points, n, tables, composed)
+        n = nfc(points, n, tables, composed)
         return _letters(composed, n, tables, out)
     return _letters(points, n, tables, out)
 

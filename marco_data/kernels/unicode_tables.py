@@ -81,7 +81,7 @@ def _hashed(pairs: dict[tuple[int, int], int]) -> tuple[npt.NDArray[np.int64], n
     keys, values = np.full(_PAIR_SLOTS, -1, np.int64), np.zeros(_PAIR_SLOTS, np.int32)
     for (first, second), composite in pairs.items():
         key = first << 21 | second
-        slot = key * 31 % _PAIR_SLOTS
+        slot = (first * 37 + second * 101) % _PAIR_SLOTS
         while keys[slot] >= 0:
             slot = (slot + 1) % _PAIR_SLOTS
         keys[slot], values[slot] = key, composite

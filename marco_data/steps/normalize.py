@@ -9,21 +9,31 @@ import re
 import unicodedata
 from collections import Counter
 from functools import cache
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import ftfy
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import regex
-from ftfy.badness import is_bad
+from ftfy.badness import BADNESS_RE, is_bad
 from pydantic import Field
 
 from marco_data.languages import Language
 from marco_data.step import UNICODE, BoundStep, Step, StepOutput, Tools
+from marco_data.words import Texts, texts_of
+
+if TYPE_CHECKING:
+    from marco_data.kernels.normal_form import Rules
+
+Places = npt.NDArray[np.int64]
 
 EMPTY = "normalize/empty"
 BINARY = "normalize/binary"
 
-_LINE_END = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+_LINE_ENDS = "\n\r\x0b\x0c\x85\u2028\u2029"
+_LINE_END = re.compile(f"\r\n?|[{_LINE_ENDS}]")
 _EMPTY_LINES = re.compile("\n{4,}")
 _SPACES = frozenset("\t\n\r\x0b\x0c\x85")
 
@@ -38,12 +48,13 @@ _REMOVED = dict.fromkeys(
 _REMOVED_CHARACTERS = frozenset(map(chr, _REMOVED))
 # The zero width space parts words in Khmer, Lao, Thai and Burmese; the joiners shape letters in Arabic script,
 # in the scripts of India and in emoji. After anything else they are left-overs of a web page.
-_JOINED = "Arab Syrc Mong Nkoo Deva Beng Guru Gujr Orya Taml Telu Knda Mlym Sinh Khmr Mymr Tibt"
-_JOINED_SCRIPTS = "".join(rf"\p{{scx={script}}}" for script in _JOINED.split())
-_STRAY_SPACE = regex.compile(r"(?<![\p{scx=Khmr}\p{scx=Laoo}\p{scx=Thai}\p{scx=Mymr}])\u200b")
-_STRAY_JOINER = regex.compile(
-    rf"(?<![{_JOINED_SCRIPTS}\p{{Extended_Pictographic}}\p{{Emoji_Modifier}}\ufe0f])[\u200c\u200d]"
+_PARTED = "".join(rf"\p{{scx={script}}}" for script in "Khmr Laoo Thai Mymr".split())
+_JOINED = r"\p{Extended_Pictographic}\p{Emoji_Modifier}\ufe0f" + "".join(
+    rf"\p{{scx={script}}}"
+    for script in "Arab Syrc Mong Nkoo Deva Beng Guru Gujr Orya Taml Telu Knda Mlym Sinh Khmr Mymr Tibt".split()
 )
+_STRAY_SPACE = regex.compile(rf"(?<![{_PARTED}])\u200b")
+_STRAY_JOINER = regex.compile(rf"(?<![{_JOINED}])[\u200c\u200d]")
 # Every pattern of ftfy's heuristic holds one of these: a C1 control, one of four letters that UTF-8 read as
 # Latin-1 is full of, or two characters beyond ASCII side by side of which one is no plain letter outside Latin.
 _SIGN = "\x80-\u024f\u0192\u02c6-\u02dd\u0384\u0385\u0402\u0490\u0491\u2010-\u2bff\uf8ff\ufb01\ufb02\ufffd"
@@ -67,16 +78,33 @@ class Normalize(Step):
     """Largest share of control, unassigned and replacement characters in a text (after the repair)."""
 
     def bind(self, language: Language | None, tools: Tools) -> BoundStep:
+        # numba takes 0.6 s to import: not for a plan.
+        from marco_data.kernels.normal_form import DOUBTFUL, UNCLEAN, clean_all
+
+        rules = _rules()
+
         def normalize_batch(batch: pa.RecordBatch) -> StepOutput:
-            rows = [self._normalize(text) for text in batch.column("text").to_pylist()]
-            texts, repaired, reasons, measured = zip(*rows, strict=True) if rows else ((), (), (), ())
+            column = batch.column("text")
+            texts = texts_of(column)
+            verdicts = _examine(texts, rules, self.max_unreadable)
+            unclean = np.flatnonzero(verdicts == UNCLEAN)
+            cleaned = Texts(*clean_all(texts.data, texts.offsets, unclean, rules))
+            # Cleaning may uncover what needs a repair or another cleaning.
+            settled = _examine(cleaned, rules, 1.0) == 0
+            verdicts[unclean[~settled]] = DOUBTFUL
+            doubtful = np.flatnonzero(verdicts == DOUBTFUL)
+            rows = [self._normalize(text) for text in column.take(pa.array(doubtful)).to_pylist()]
+            ours = pa.LargeStringArray.from_buffers(len(unclean), *map(pa.py_buffer, reversed(cleaned)))
+            ours = ours.filter(pa.array(settled)).cast(column.type)
+            theirs = pa.array([row[0] for row in rows], column.type)
+            changed = np.concatenate([unclean[settled], doubtful])
             return StepOutput(
                 columns={
-                    "text": pa.array(texts, batch.schema.field("text").type),
-                    "normalize_repaired": pa.array(repaired, pa.bool_()),
+                    "text": _replaced(column, changed, pa.concat_arrays([ours, theirs])),
+                    "normalize_repaired": _spread(len(column), doubtful, [row[1] for row in rows], pa.bool_(), False),
                 },
-                reason=pa.array(reasons, pa.string()),
-                measured=pa.array(measured, pa.float64()),
+                reason=_spread(len(column), doubtful, [row[2] for row in rows], pa.string()),
+                measured=_spread(len(column), doubtful, [row[3] for row in rows], pa.float64()),
             )
 
         return normalize_batch
@@ -92,6 +120,52 @@ class Normalize(Step):
         if not normal:
             return normal, repaired, EMPTY, 0.0
         return normal, repaired, None, None
+
+
+def _rules() -> "Rules":
+    """This module's normal form as tables of the kernels."""
+    from marco_data.kernels.normal_form import rules
+
+    return rules(
+        bad=BADNESS_RE.pattern,
+        line_ends=_LINE_ENDS,
+        removed="".join(_REMOVED_CHARACTERS),
+        parted=_PARTED,
+        joined=_JOINED,
+        unreadable=_is_unreadable,
+    )
+
+
+def _examine(texts: Texts, rules: "Rules", max_unreadable: float) -> npt.NDArray[np.uint8]:
+    """The kernel's verdict on each text; those with a line that ftfy would change are doubtful, others not bad."""
+    from marco_data.kernels.normal_form import BAD, DOUBTFUL, bad_lines, examine
+
+    verdicts = examine(texts.data, texts.offsets, rules, max_unreadable)
+    bad = np.flatnonzero(verdicts & BAD)
+    for place, start, end in bad_lines(texts.data, texts.offsets, bad, rules).tolist():
+        if not verdicts[place] & DOUBTFUL:
+            line = texts.data[start:end].tobytes().decode()
+            if ftfy.fix_encoding(line) != line:
+                verdicts[place] |= DOUBTFUL
+    verdicts[verdicts & DOUBTFUL > 0] = DOUBTFUL
+    return verdicts & np.uint8(~BAD & 0xFF)
+
+
+def _replaced(column: pa.Array, places: Places, texts: pa.Array) -> pa.Array:
+    """`column` with `texts` at `places`, which are in no order."""
+    if not len(places):
+        return column
+    mask = np.zeros(len(column), np.bool_)
+    mask[places] = True
+    return pc.replace_with_mask(column, pa.array(mask), texts.take(pa.array(np.argsort(places))))
+
+
+def _spread(length: int, places: Places, values: list[Any], kind: pa.DataType, otherwise: object = None) -> pa.Array:
+    """An array with `values` at `places`."""
+    spread = [otherwise] * length
+    for place, value in zip(places.tolist(), values, strict=True):
+        spread[place] = value
+    return pa.array(spread, kind)
 
 
 def normalize(text: str) -> str:
