@@ -21,8 +21,8 @@ FOUND = 0
 """The state of a text with a match in one of its lines."""
 _LINE_START = 1
 
-_PARTS = re.compile(r"(\[\^?\]?(?:\\.|[^]\\])*\])|(#[^\n]*|[ \t\n\r\v\f]+)|(\\[wWsSdD]|[^\\])", re.DOTALL)
-_REFUSED = frozenset("()*+{}$")
+_SKIPPED = re.compile(r"(?:#[^\n]*|[ \t\n\r\v\f])*")
+_PART = re.compile(r"(\[\^?\]?(?:\\.|[^]\\])*\]|\\[wWsSdD]|[^][()*+?{}$\\\U00010000-\U0010ffff])(\??)", re.DOTALL)
 _WORD, _OTHER = "\U00010000", "\U0001f600"
 _ASKED = "".join(map(chr, range(0x10000))) + _WORD + _OTHER
 """Beyond the basic plane a set can tell word characters from others and nothing else: two stand for all."""
@@ -47,20 +47,21 @@ def _choices(pattern: str) -> list[list[str]]:
     """The sequences of character sets that the pattern chooses between; an optional set makes two of one."""
     choices: list[list[str]] = []
     here: list[list[str]] = [[]]
-    at = 0
+    at = _SKIPPED.match(pattern).end()
     while at < len(pattern):
-        part = _PARTS.match(pattern, at)
-        if part is None or part[3] in _REFUSED:
-            raise ValueError(f"at {at}: not a choice of sequences of character sets: {pattern[at : at + 20]!r}")
-        at = part.end()
-        if part[3] == "|":
+        part = _PART.match(pattern, at)
+        if part is None or (part[1] == "^" and here != [[]]):
+            raise ValueError(f"at {at}: not a choice between sequences of character sets: {pattern[at : at + 20]!r}")
+        if part[1] == "|":
             choices += here
             here = [[]]
-        elif part[3] == "?":
-            here += [sequence[:-1] for sequence in here]
-        elif not part[2]:
-            here = [[*sequence, part[0]] for sequence in here]
-    return choices + here
+        else:
+            here = [[*sequence, part[1]] for sequence in here] + (here if part[2] else [])
+        at = _SKIPPED.match(pattern, part.end()).end()
+    choices += here
+    if any(set(choice) <= {"^"} for choice in choices):
+        raise ValueError("one of the sequences may be empty")
+    return choices
 
 
 def _classes(sets: list[str]) -> tuple[npt.NDArray[np.uint8], list[bytes]]:
