@@ -192,7 +192,9 @@ def _kept(data: Bytes, start: int, stop: int, rules: Rules, out: Points) -> tupl
     while at < stop:
         point, at = decode(data, at)
         info = signed(characters[point])
-        if info & LINE_END:
+        if info < _REMARKABLE:
+            pass
+        elif info & LINE_END:
             if point == _RETURN and at < stop and data[at] == _LINE_FEED:
                 at += 1
             point = _LINE_FEED
@@ -219,21 +221,28 @@ def _kept(data: Bytes, start: int, stop: int, rules: Rules, out: Points) -> tupl
 @compiled
 def _tidied(points: Points, length: int, rules: Rules, out: Bytes, n: int) -> int:
     """Write points[:length] to out[n:] without idle white space; where it ends."""
+    characters = rules.characters
     start, line_feeds, idle = n, 0, 0  # since the last character that is not white; `idle` is where the spaces begin
     for i in range(length):
         point = points[i]
         if point == _LINE_FEED:
             line_feeds += 1
             idle = i + 1
-        elif not rules.characters[point] & WHITE:
-            if n > start:
-                for _ in range(min(line_feeds, _MOST_LINE_FEEDS)):
-                    out[n] = _LINE_FEED
-                    n += 1
-                for j in range(idle, i):
-                    n = encode(points[j], out, n)
-            n = encode(point, out, n)
-            line_feeds, idle = 0, i + 1
+        elif not characters[point] & WHITE:
+            if idle < i or line_feeds:
+                if n > start:
+                    for _ in range(min(line_feeds, _MOST_LINE_FEEDS)):
+                        out[n] = _LINE_FEED
+                        n += 1
+                    for j in range(idle, i):
+                        n = encode(points[j], out, n)
+                line_feeds = 0
+            if point < 0x80:
+                out[n] = point
+                n += 1
+            else:
+                n = encode(point, out, n)
+            idle = i + 1
     return n
 
 

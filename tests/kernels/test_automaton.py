@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import pytest
 from ftfy.badness import BADNESS_RE
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marco_data.kernels.automaton import FOUND, Automaton, automaton
@@ -55,6 +55,7 @@ CHOICE = st.tuples(st.sampled_from(["", "^"]), st.lists(st.tuples(PART, st.sampl
 PATTERN = st.lists(CHOICE.map(lambda c: c[0] + "".join(map("".join, c[1]))), min_size=1, max_size=5).map("|".join)
 
 
+@settings(deadline=None)
 @given(PATTERN, st.lists(st.text(st.sampled_from("ab]é \n\u2028_1\U0001f600\U00010000"), max_size=10), min_size=20))
 def test_any_expression_finds_what_re_finds(pattern, texts):
     try:
