@@ -49,7 +49,7 @@ class Rules(NamedTuple):
 def rules(
     *, bad: str, line_ends: str, removed: str, parted: str, joined: str, unreadable: Callable[[str], bool]
 ) -> Rules:
-    """The tables of a normal form (0.6 s).
+    """The tables of a normal form (0.5 s).
 
     bad: the expression that finds what may be mojibake in a line
     line_ends, removed: characters; those become line feeds, these go

@@ -3,6 +3,10 @@
 In order: mojibake repaired (ftfy), line ends to line feeds, control and invisible characters removed, Unicode NFC,
 trailing space removed, at most two empty lines in a row. Letters, quotes, ligatures and character widths stay as
 written. Normalizing twice equals normalizing once.
+
+`Normalize.normalize_text` is the definition, one text at a time (9 MB/s). The kernels of `kernels.normal_form` find
+the texts of a batch that it would leave alone, and clean those that need cleaning and no repair: all but a text in
+200 of the web, at 120 to 400 MB/s. ftfy sees only the lines that its own heuristic calls bad.
 """
 
 import re
@@ -48,12 +52,12 @@ _REMOVED = dict.fromkeys(
 _REMOVED_CHARACTERS = frozenset(map(chr, _REMOVED))
 
 
-# The zero width space parts words in Khmer, Lao, Thai and Burmese; the joiners shape letters in Arabic script,
-# in the scripts of India and in emoji. After anything else they are left-overs of a web page.
 def _scripts(codes: str) -> str:
     return "".join(rf"\p{{scx={code}}}" for code in codes.split())
 
 
+# The zero width space parts words in Khmer, Lao, Thai and Burmese; the joiners shape letters in Arabic script,
+# in the scripts of India and in emoji. After anything else they are left-overs of a web page.
 _PARTED = _scripts("Khmr Laoo Thai Mymr")
 _JOINED = _scripts("Arab Syrc Mong Nkoo Deva Beng Guru Gujr Orya Taml Telu Knda Mlym Sinh Khmr Mymr Tibt")
 _JOINED += r"\p{Extended_Pictographic}\p{Emoji_Modifier}\ufe0f"
@@ -93,8 +97,8 @@ class Normalize(Step):
             verdicts[unclean[~settled]] = DOUBTFUL
             doubtful = np.flatnonzero(verdicts == DOUBTFUL)
             rows = [self.normalize_text(text) for text in column.take(pa.array(doubtful)).to_pylist()]
-            ours = pa.LargeStringArray.from_buffers(len(unclean), *map(pa.py_buffer, reversed(cleaned)))
-            ours = ours.filter(pa.array(settled)).cast(column.type)
+            buffers = (pa.py_buffer(cleaned.offsets), pa.py_buffer(cleaned.data))
+            ours = pa.LargeStringArray.from_buffers(len(unclean), *buffers).filter(pa.array(settled)).cast(column.type)
             theirs = pa.array([row[0] for row in rows], column.type)
             changed = np.concatenate([unclean[settled], doubtful])
             return StepOutput(

@@ -117,6 +117,8 @@ def test_repair_is_ftfy_line_by_line():
 )
 def test_a_megabyte_made_to_be_slow_takes_seconds(unit: str, times: int):
     text = unit * times + "x"
+    run("compiles the kernels ")
     start = time.perf_counter()
     normalize(text)
-    assert time.perf_counter() - start < 10  # measured 0.02 to 0.7
+    run(text)
+    assert time.perf_counter() - start < 10  # measured 0.1 to 1.7
