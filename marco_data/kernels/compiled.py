@@ -4,6 +4,8 @@ Where the machine code is kept is decided here and nowhere else. Numba's own cho
 source, which is read-only in a container image and shared between nodes on a network file system. Ours is a
 private folder of this user under the machine's temporary folder; `NUMBA_CACHE_DIR` overrides it. Machine code
 is loaded by unpickling, so a folder that somebody else made is not trusted: such a process compiles for itself.
+
+Numba makes ready to compile before it looks whether it must, which takes a process 0.6 s; ours looks first.
 """
 
 import os
@@ -16,21 +18,36 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core import caching, runtime
 
 config: Any = numba.config  # its settings are made at import, unseen by type checkers
+allocation: Any = runtime.rtsys  # type: ignore[attr-defined]  # what compiled code makes its arrays with
+FunctionCache: Any = caching.FunctionCache
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _Kept(FunctionCache):  # type: ignore[misc]  # of no type that a checker sees
+    """Numba's cache of one function, read without the compiler; what is not in it numba compiles as ever.
+
+    A kernel that calls into numpy's own compiled parts (`numba.np.arraymath`: sums, searches) loads them all the same.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        allocation.initialize(target_context)
+        return self._load_overload(sig, target_context)
 
 
 def compiled(function: Function) -> Function:
     """`function` in machine code: no Python objects inside, the lock on the interpreter released."""
-    njit: Any = numba.njit(cache=True, nogil=True)
+    dispatcher: Any = numba.njit(nogil=True)(function)
     given = config.CACHE_DIR
-    # Read when the decorator runs: set for this moment only, so that other packages keep their own place.
+    # Read when the cache is made: set for this moment only, so that other packages keep their own place.
     config.CACHE_DIR = given or str(cache_folder())
     try:
-        return cast(Function, njit(function))
+        dispatcher._cache = _Kept(function)
     finally:
         config.CACHE_DIR = given
+    return cast(Function, dispatcher)
 
 
 @cache

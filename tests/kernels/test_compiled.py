@@ -13,9 +13,13 @@ from marco_data.kernels.compiled import cache_folder
 CALL = "from marco_data.kernels.minhash import permutations, band_keys as f; f(permutations(8)[0][None], 2, 4)"
 
 
-def run(code: str, **environment: str) -> None:
+def run(code: str, **environment: str) -> str:
     root = str(Path(compiled.__file__).parents[2])
-    subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": root, **environment})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root, **environment},
+    )  # fmt: skip
+    return done.stdout.strip()
 
 
 def machine_code(folder: Path) -> list[Path]:
@@ -31,6 +35,12 @@ def test_machine_code_is_kept_under_the_temporary_folder_and_not_beside_the_sour
 def test_a_user_who_names_a_cache_folder_gets_it(tmp_path):
     run(CALL, TMPDIR=str(tmp_path / "unused"), NUMBA_CACHE_DIR=str(tmp_path / "mine"))
     assert machine_code(tmp_path / "mine")
+
+
+def test_a_kernel_that_is_kept_is_loaded_without_the_compiler(tmp_path):
+    loaded = "; import sys; print('numba.np.linalg' in sys.modules)"
+    said = [run(CALL + loaded, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2)]
+    assert said == ["True", "False"], "compiled, then loaded"
 
 
 @pytest.mark.parametrize("plant", ["open folder", "link", "file"])
