@@ -119,14 +119,20 @@ def scaling(folder: Path, shards: int, megabytes: float, repeats: int) -> list[L
     again = [100 * (a - b) / b for a in wall["2"] for b in wall["2"] if a > b] or [0.0]
     shard = f"{shards} shards of {megabytes:g} MB"
     return [
-        Line(f"the whole pass, JSONL to shard, one core, {shard}", f"{_spread([total / s for s in processor])} MB/s", "20"),
+        Line(
+            f"the whole pass, JSONL to shard, one core, {shard}",
+            f"{_spread([total / s for s in processor])} MB/s",
+            "20",
+        ),
         Line("1 worker, wall clock", f"{_spread(wall['1'])} s"),
         Line("2 workers, wall clock", f"{_spread(wall['2'])} s"),
         Line("2 workers are faster than 1", f"{_spread(faster)} times", "1.8"),
         Line("2 workers under Ray, wall clock", f"{_spread(wall['ray'])} s"),
         Line("Ray takes longer than 2 local workers", f"{_spread(slower)} %", "10"),
         Line("(2 local workers differ from themselves by up to)", f"{max(again):.3g} %"),
-        Line("first four small shards, with starting: 1 worker, 2, Ray", ", ".join(f"{s:.3g} s" for s in first.values())),
+        Line(
+            "first four small shards, with starting: 1 worker, 2, Ray", ", ".join(f"{s:.3g} s" for s in first.values())
+        ),
     ]
 
 

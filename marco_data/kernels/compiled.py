@@ -5,11 +5,16 @@ source, which is read-only in a container image and shared between nodes on a ne
 private folder of this user under the machine's temporary folder; `NUMBA_CACHE_DIR` overrides it. Machine code
 is loaded by unpickling, so a folder that somebody else made is not trusted: such a process compiles for itself.
 
-Numba makes ready to compile before it looks whether it must, which takes a process 0.6 s; ours looks first.
+Two things numba's cache does otherwise. It makes ready to compile before it looks whether it must, which takes a
+process 0.6 s; ours looks first. And it takes a function for unchanged while its own file is, though the machine code
+holds what it calls in others: an upgrade would run old kernels. Ours also asks the files of the kernels it imports.
 """
 
+import hashlib
 import os
+import re
 import stat
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,11 +31,18 @@ FunctionCache: Any = caching.FunctionCache
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+_KERNELS = re.compile(r"^from (marco_data\.kernels\.\w+) import", re.MULTILINE)
+
+
 class _Kept(FunctionCache):  # type: ignore[misc]  # of no type that a checker sees
     """Numba's cache of one function, read without the compiler; what is not in it numba compiles as ever.
 
     A kernel that calls into numpy's own compiled parts (`numba.np.arraymath`: sums, searches) loads them all the same.
     """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        self._cache_file._source_stamp = _stamp(function.__module__)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         allocation.initialize(target_context)
@@ -48,6 +60,14 @@ def compiled(function: Function) -> Function:
     finally:
         config.CACHE_DIR = given
     return cast(Function, dispatcher)
+
+
+@cache
+def _stamp(module: str) -> str:
+    """A digest of what a module's machine code is made of: its source, and that of the kernels it imports."""
+    source = Path(str(sys.modules[module].__file__)).read_text("utf-8")
+    stamps = [_stamp(name) for name in _KERNELS.findall(source)]
+    return hashlib.sha256("\n".join([source, *stamps]).encode()).hexdigest()
 
 
 @cache

@@ -1,6 +1,7 @@
 """Where machine code is kept: on this machine, in a folder nobody else can write to."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ CALL = "from marco_data.kernels.minhash import permutations, band_keys as f; f(p
 def run(code: str, **environment: str) -> str:
     root = str(Path(compiled.__file__).parents[2])
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-P", "-c", code],
         check=True, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root, **environment},
     )  # fmt: skip
     return done.stdout.strip()
@@ -41,6 +42,24 @@ def test_a_kernel_that_is_kept_is_loaded_without_the_compiler(tmp_path):
     loaded = "; import sys; print('numba.np.linalg' in sys.modules)"
     said = [run(CALL + loaded, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2)]
     assert said == ["True", "False"], "compiled, then loaded"
+
+
+def test_a_kernel_is_compiled_anew_when_one_that_it_calls_has_changed(tmp_path):
+    shutil.copytree(Path(compiled.__file__).parents[1], tmp_path / "marco_data", ignore=shutil.ignore_patterns("*.ftz"))
+    count = """if True:
+        import numpy as np
+        from marco_data.kernels.scripts import count_scripts
+        found = count_scripts(np.zeros(5, np.uint8), np.array([0, 5]), 100, np.zeros(9, np.uint8), 1)
+        print(found[0, 0], len(count_scripts.stats.cache_hits))
+    """
+    kept = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    assert run(count, **kept) == "5 0"
+    assert run(count, **kept) == "5 1"
+    called = tmp_path / "marco_data" / "kernels" / "prepare.py"
+    text = called.read_text("utf-8")
+    assert "        return stop\n" in text
+    called.write_text(text.replace("        return stop\n", "        return start\n", 1), "utf-8")
+    assert run(count, **kept) == "0 0", "not what was compiled from the old file"
 
 
 @pytest.mark.parametrize("plant", ["open folder", "link", "file"])
