@@ -7,7 +7,7 @@ from pathlib import Path
 
 import marco_data
 
-HEAVY = ("ray", "pandas", "transformers", "trafilatura", "fasttext", "tokenizers", "numba.np.linalg")
+HEAVY = ("ray", "transformers", "trafilatura", "fasttext", "tokenizers", "numba.np.linalg")
 
 PASS = """
 import sys

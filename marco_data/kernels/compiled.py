@@ -28,17 +28,28 @@ from numba.core import caching, runtime
 config: Any = numba.config  # its settings are made at import, unseen by type checkers
 allocation: Any = runtime.rtsys  # type: ignore[attr-defined]  # what compiled code makes its arrays with
 FunctionCache: Any = caching.FunctionCache
+MachineCode: Any = caching.CompileResultCacheImpl
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 _KERNELS = re.compile(r"^from (marco_data\.kernels\.\w+) import", re.MULTILINE)
 
 
-class _Kept(FunctionCache):  # type: ignore[misc]  # of no type that a checker sees
-    """Numba's cache of one function, read without the compiler; what is not in it numba compiles as ever.
+class _Lean(MachineCode):  # type: ignore[misc]  # of no type that a checker sees
+    """Machine code as it is kept: with the constants of the functions in it, of those that have any.
 
-    A kernel that calls into numpy's own compiled parts (`numba.np.arraymath`: sums, searches) loads them all the same.
+    The others would name their modules all the same, and reading them would load half of numba.
     """
+
+    def reduce(self, compiled: Any) -> tuple[Any, ...]:
+        *code, environments = super().reduce(compiled)
+        return *code, tuple(environment for environment in environments if environment.consts)
+
+
+class _Kept(FunctionCache):  # type: ignore[misc]
+    """Numba's cache of one function, read without the compiler; what is not in it numba compiles as ever."""
+
+    _impl_class = _Lean
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)

@@ -360,13 +360,7 @@ def _describe(data: Bytes, at: int, end: int, table: Table) -> tuple[int, int]:
 
 @compiled
 def _is_stop_word(data: Bytes, at: int, end: int, h: np.uint64, words: StopWords) -> bool:
-    i, beyond = 0, len(words.hashes)
-    while i < beyond:  # not np.searchsorted, for which numba loads its compiler: half a second a process
-        middle = (i + beyond) // 2
-        if words.hashes[middle] < h:
-            i = middle + 1
-        else:
-            beyond = middle
+    i = np.searchsorted(words.hashes, h)
     while i < len(words.hashes) and words.hashes[i] == h:
         if words.ends[i] - words.starts[i] == end - at:
             same = True

@@ -44,6 +44,41 @@ def test_a_kernel_that_is_kept_is_loaded_without_the_compiler(tmp_path):
     assert said == ["True", "False"], "compiled, then loaded"
 
 
+FAILING = """
+import numpy as np
+from marco_data.kernels.compiled import compiled
+@compiled
+def places(n, m):
+    if m > 5:
+        raise ValueError("more than five")
+    return np.searchsorted(np.arange(n) * np.ones(n), np.zeros(m))
+"""
+
+
+def test_a_kept_kernel_raises_what_a_compiled_one_does(tmp_path):
+    (tmp_path / "failing.py").write_text(FAILING)
+    code = """if True:
+        import sys
+        sys.path.insert(0, sys.argv[1])
+        from failing import places
+        for n, m in ((3, 2), (-1, 2), (3, -2), (3, 6)):
+            try:
+                print(places(n, m))
+            except ValueError as error:
+                print(error)
+        print(len(places.stats.cache_hits))
+    """.replace("sys.argv[1]", repr(str(tmp_path)))
+    compiled_here, kept = (run(code, NUMBA_CACHE_DIR=str(tmp_path)).splitlines() for _ in range(2))
+    assert compiled_here == [
+        "[0 0]",
+        "negative dimensions not allowed",
+        "negative dimensions not allowed",
+        "more than five",
+        "0",
+    ]
+    assert kept == [*compiled_here[:-1], "1"]
+
+
 def test_a_kernel_is_compiled_anew_when_one_that_it_calls_has_changed(tmp_path):
     shutil.copytree(Path(compiled.__file__).parents[1], tmp_path / "marco_data", ignore=shutil.ignore_patterns("*.ftz"))
     count = """if True:
