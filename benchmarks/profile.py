@@ -45,8 +45,8 @@ def profile(*, megabytes: float) -> list[Line]:
     for step in ours.PASS:
         run = ours.step(step, by_language=step.name() in ("measure_quality", "sign"))(texts)
         parts[step.name()] = _best(run)
-    table = node.table(ours.read(texts)(), {}, Tools())
-    parts["write (Parquet)"] = _best(lambda: _write(table, node.schema))
+    tables = list(node.tables(ours.read(texts)(), {}, Tools()))
+    parts["write (Parquet)"] = _best(lambda: _write(tables, node.schema))
     whole = _best(lambda: ours.measure_once(node, source, part))
     parts["the rest"] = whole - sum(parts.values())
     lines = [Line(what, seconds / million, seconds / whole) for what, seconds in parts.items()]
@@ -55,9 +55,9 @@ def profile(*, megabytes: float) -> list[Line]:
     return lines + [Line(what, _best(run) / million, None) for what, run in _floors(data).items()]
 
 
-def _write(table: pa.Table, schema: pa.Schema) -> None:
+def _write(tables: list[pa.Table], schema: pa.Schema) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        write_parquet(Storage(folder), "shard", [table], schema)
+        write_parquet(Storage(folder), "shard", tables, schema)
 
 
 def _floors(data: bytes) -> dict[str, Callable[[], Any]]:

@@ -1,7 +1,7 @@
 """The nodes of a stage, each against what the ones before it left: rows, verdicts, sidecars, tokens, shards."""
 
 import shutil
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import pairwise
@@ -22,7 +22,7 @@ from marco_data.errors import RecipeError, ShardError
 from marco_data.execute import LocalExecutor, Silent, run
 from marco_data.mix import selection_hashes
 from marco_data.nodes.decide import Decide, measured_shards
-from marco_data.nodes.measure import Measure, by_language, chunks
+from marco_data.nodes.measure import GATHERED_BYTES, Measure, by_language, gathered, numbered
 from marco_data.nodes.mix import blocks, intervals_of
 from marco_data.records import DROPPED, FAILED, READ, Record
 from marco_data.sources import READ_SCHEMA, read_slice, split
@@ -75,14 +75,18 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     limit=st.integers(1, 60),
 )
 @settings(deadline=None)
-def test_chunks_are_cut_by_rows_whatever_the_batches(lengths: list[int | None], cuts: list[int], limit: int):
+def test_shards_are_cut_by_rows_whatever_the_batches(lengths: list[int | None], cuts: list[int], limit: int):
     texts = pa.array([None if n is None else "x" * n for n in lengths], pa.string())
     batch = pa.record_batch({"row": list(range(len(lengths))), "text": texts})
     edges = sorted({0, len(lengths), *(c for c in cuts if c < len(lengths))})
     batches = [batch.slice(a, b - a) for a, b in pairwise(edges)]
 
     def cut(parts: list[pa.RecordBatch]) -> list[list[int]]:
-        return [[r for piece in chunk for r in piece.column("row").to_pylist()] for chunk in chunks(parts, limit)]
+        out: defaultdict[int, list[int]] = defaultdict(list)
+        for number, piece in numbered(parts, limit):
+            out[number] += piece.column("row").to_pylist()
+        assert list(out) == list(range(len(out)))
+        return list(out.values())
 
     got = cut(batches)
     assert got == cut([batch])
@@ -139,15 +143,35 @@ def test_what_a_batch_holds_changes_no_measured_row(planted: Planted):
     measure = planted.built.recipe.pipeline_function()(planted.built.recipe).node("measure")
     source = measure.sources["web"]
     (piece, *_) = split(measure.files("web"), 1 << 20)
-    tables = [measure.table(list(read_slice(piece, "web", source, batch_rows=n)), {}, Tools()) for n in (1, 2, 5, 1000)]
+    tables = [
+        pa.concat_tables(measure.tables(read_slice(piece, "web", source, batch_rows=n), {}, Tools()))
+        for n in (1, 2, 5, 1000)
+    ]
     assert all(table.equals(tables[0]) for table in tables)
     assert tables[0].num_rows == len(PLANTED)
 
 
-def test_a_table_is_parted_where_its_language_changes():
-    table = pa.table({"lid_language": ["a", "a", "b", None, None], "n": [1, 2, 3, 4, 5]})
-    assert [part["n"].to_pylist() for part in by_language(table)] == [[1, 2], [3], [4, 5]]
-    assert list(by_language(table.slice(0, 0))) == []
+@given(st.lists(st.sampled_from(["a", "b", "c", None]), max_size=20))
+@settings(deadline=None)
+def test_a_batch_is_parted_by_language_in_the_order_of_its_rows(codes: list[str | None]):
+    batch = pa.record_batch({"lid_language": pa.array(codes, pa.string()), "n": range(len(codes))})
+    parts = dict(by_language(batch))
+    assert {code: part["n"].to_pylist() for code, part in parts.items()} == {
+        code: [i for i, other in enumerate(codes) if other == code] for code in set(codes)
+    }
+    assert all(set(part["lid_language"].to_pylist()) == {code} for code, part in parts.items())
+
+
+def test_small_pieces_are_measured_together_and_large_ones_alone():
+    small, large = (
+        pa.record_batch({"n": np.zeros(size // 8, np.int64)}) for size in (GATHERED_BYTES // 3, GATHERED_BYTES)
+    )
+    pieces = deque([small, small, small, small, large, large, small])
+    sizes = [batch.nbytes for batch in gathered(pieces)]
+    assert not pieces
+    assert sum(sizes) == 5 * small.nbytes + 2 * large.nbytes
+    assert min(sizes[:-1]) >= GATHERED_BYTES
+    assert len(sizes) == 4
 
 
 def test_text_that_nothing_can_keep_is_not_stored(planted: Planted):

