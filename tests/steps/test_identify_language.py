@@ -28,12 +28,14 @@ TEXTS = {
 }
 
 
-def batch_of(texts):
-    return pa.record_batch({"text": pa.array(texts, pa.string())})
+def batch_of(texts, declared=None):
+    declared = declared or [None] * len(texts)
+    return pa.record_batch({"text": pa.array(texts, pa.string()), "declared_language": pa.array(declared, pa.string())})
 
 
 def rows(output):
-    return list(zip(*(output.columns[n].to_pylist() for n in ("lid_language", "lid_score", "lid_script")), strict=True))
+    names = ("lid_language", "lid_score", "lid_script")
+    return list(zip(*(output.columns[name].to_pylist() for name in names), strict=True))
 
 
 @pytest.fixture(scope="module")
