@@ -18,7 +18,7 @@ SHARES = pa.list_(pa.struct([("language", pa.string()), ("share", pa.float64())]
 SURE = 0.7
 """The least score with which a piece counts for a language."""
 
-FEW, MANY = 6, 24
+FEW, MANY = 6, 48
 """Pieces of a text; MANY where FEW are not all of one language."""
 
 
