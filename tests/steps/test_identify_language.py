@@ -68,6 +68,11 @@ def test_a_document_is_answered_the_same_in_any_batch(texts):
     assert rows(identify(batch_of(texts).slice(len(texts) // 2))) == together[len(texts) // 2 :]
 
 
+def test_what_a_source_declares_changes_no_answer_for_text_in_a_language(identify):
+    texts = list(TEXTS.values())
+    assert rows(identify(batch_of(texts, ["ibo_Latn"] * len(texts)))) == rows(identify(batch_of(texts)))
+
+
 def test_an_empty_batch_gives_empty_columns(identify):
     batch = batch_of([])
     output = identify(batch)
