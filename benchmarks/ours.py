@@ -31,11 +31,19 @@ DOCUMENT_BYTES = 16 << 20
 
 
 def batches(texts: Round, *, by_language: bool) -> list[tuple[str | None, pa.RecordBatch]]:
-    """The round as record batches of one column, one for each language or one for all."""
+    """The round as record batches, one for each language or one for all; no source declares a language."""
     groups: dict[str | None, list[str]] = {}
     for text in texts:
         groups.setdefault(text.language if by_language else None, []).append(text.text)
-    return [(code, pa.record_batch({"text": pa.array(group, pa.string())})) for code, group in groups.items()]
+    return [
+        (
+            code,
+            pa.record_batch(
+                {"text": pa.array(group, pa.string()), "declared_language": pa.nulls(len(group), pa.string())}
+            ),
+        )
+        for code, group in groups.items()
+    ]
 
 
 def step(one: Step, *, by_language: bool) -> Callable[[Round], Thunk]:

@@ -62,6 +62,7 @@ class IdentifyLanguageSection(Section):
     model: str = "embedded"
     threshold: Annotated[float, Field(ge=0, le=1)] | Literal["by_language"] = "by_language"
     check_script: bool = True
+    min_share: Annotated[float, Field(ge=0, le=1)] | None = 0.7  # docs/language-id.md, "Mixed documents"
     floor: Annotated[float, Field(ge=0, le=1)] = 0.2
 
     @model_validator(mode="after")

@@ -188,6 +188,10 @@ def describe(a: Answer) -> str:
     measured = "" if a.measured is None else f" (measured {a.measured:.4g})"
     twin = "" if a.duplicate_of is None else f"\n  duplicate of {a.duplicate_of}, similarity {a.similarity:.3f}"
     score = "" if a.language_score is None else f", {a.language} {a.language_score:.4f}"
+    if len(a.language_shares) > 1:
+        score += (
+            f" ({', '.join(f'{language} {share:.0%}' for language, share in a.language_shares.items())} of the text)"
+        )
     return (
         f"{a.source_id or a.url or a.id}: {a.verdict}{f': {a.reason}' if a.reason else ''}{measured}{twin}\n"
         f"  id {a.id}{score}, tier {a.quality_tier or '-'}, part {a.part or '-'}\n"

@@ -35,6 +35,7 @@ WANTED = [
     "failed",
     "lid_language",
     "lid_score",
+    "lid_shares",
     "text_bytes",
 ]
 
@@ -50,6 +51,7 @@ class Answer:
     licence: str | None
     language: str | None
     language_score: float | None
+    language_shares: dict[str, float]
     file: str
     position: int
     verdict: str
@@ -167,6 +169,7 @@ class Lookup:
             licence=row["licence"],
             language=row["lid_language"],
             language_score=row["lid_score"],
+            language_shares={entry["language"]: entry["share"] for entry in row["lid_shares"] or ()},
             file=record.facts["files"][0] if len(record.facts["files"]) == 1 else ", ".join(record.facts["files"][:3]),
             position=row["position"],
             verdict=state,

@@ -86,6 +86,7 @@ def limits(recipe: Recipe) -> tuple[Step, ...]:
             languages=recipe.languages,
             thresholds=thresholds_for(identify.model, tuple(LANGUAGES), identify.threshold),
             check_script=identify.check_script,
+            min_share=identify.min_share,
         ),
         ApplyLimits(limits=known, tier_margin=quality.tier_margin, exempt=quality.exempt),
         *(step for step in extra_steps(recipe) if not step.reads_text()),

@@ -93,6 +93,14 @@ CHANGES = {
         REDECIDE,
         "steps.select_language.config.thresholds.ben_Beng: 0.3 -> 0.31",
     ),
+    # Every document is a language's own; a share that none reaches would drop them all, so the limit is only moved.
+    "language_share_that_changes_no_verdict": Change(
+        steps(identify_language={"min_share": 0.9}),
+        (0, 4, 0, 0, 0, 0, 0, 0),
+        "decide",
+        REDECIDE,
+        "steps.select_language.config.min_share: 0.7 -> 0.9",
+    ),
     "weight": Change(
         lambda values, corpus: values["mixture"]["web"].update(weight=9),
         (0, 0, 0, 0, 0, 0, 1, SOME),

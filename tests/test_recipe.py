@@ -80,6 +80,19 @@ MISTAKES: dict[str, tuple[str, str, int, tuple[str, ...]]] = {
         13,
         ("`steps.identify_language.threshold`", "less than or equal to 1"),
     ),
+    "share above 1": ("threshold: 0.5", "min_share: 70", 13, ("`steps.identify_language.min_share`", "or equal to 1")),
+    "share below 0": (
+        "threshold: 0.5",
+        "min_share: -0.1",
+        13,
+        ("`steps.identify_language.min_share`", "or equal to 0"),
+    ),
+    "share in words": (
+        "threshold: 0.5",
+        "min_share: most",
+        13,
+        ("`steps.identify_language.min_share`", "valid number"),
+    ),
     "threshold below the floor": ("threshold: 0.5", "threshold: 0.1", 13, ("below the floor 0.2", "lower `floor` too")),
     "shares of a language that is not built": (
         "[en, zh, bn]",

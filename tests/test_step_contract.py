@@ -11,6 +11,7 @@ import pytest
 
 import marco_data.steps
 from marco_data.languages import LANGUAGES
+from marco_data.languages.shares import SHARES
 from marco_data.step import Step, Tools, check_output, fingerprint, run_step
 from marco_data.steps.apply_limits import load_limits
 from marco_data.steps.measure_quality import MeasureQuality
@@ -45,7 +46,7 @@ STEPS = sorted(set(concrete(Step)), key=lambda step: step.__name__)
 
 
 def select_language(_: Path) -> dict[str, Any]:
-    return {"languages": ("eng_Latn", "tha_Thai"), "thresholds": {"eng_Latn": 0.5, "tha_Thai": 0.5}}
+    return {"languages": ("eng_Latn", "tha_Thai"), "thresholds": {"eng_Latn": 0.5, "tha_Thai": 0.5}, "min_share": 0.7}
 
 
 def url_block_list(tmp_path: Path) -> dict[str, Any]:
@@ -88,6 +89,7 @@ def documents() -> pa.RecordBatch:
             "lid_language": pa.array([("eng_Latn", "tha_Thai", "nno_Latn")[i % 3] for i in range(n)], pa.string()),
             "lid_score": pa.array([round(1 - i / n, 4) for i in range(n)], pa.float64()),
             "lid_script": pa.array([("Latn", "Thai", "Latn")[i % 3] for i in range(n)], pa.string()),
+            "lid_shares": pa.array([[{"language": "eng_Latn", "share": i / n}] for i in range(n)], SHARES),
             **figures,
         }
     )

@@ -433,3 +433,33 @@ def identify(
         label, probability = _best(total, rows, model, cache, scores)
         labels[i], probabilities[i] = label, min(probability, 1.0)
     return labels, probabilities
+
+
+@compiled
+def identify_pieces(
+    data: Bytes,
+    starts: npt.NDArray[np.int64],
+    stops: npt.NDArray[np.int64],
+    prepared: bool,
+    model: Model,
+    tables: Tables,
+    cache: Cache,
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+    """`identify` of data[starts[i]:stops[i]], each read whole."""
+    n = len(starts)
+    labels, probabilities = np.full(n, np.int32(NO_LABEL), np.int32), np.zeros(n, np.float64)
+    total = np.empty(model.dim, np.float64)
+    scores = np.empty(max(len(model.output), len(model.left)) + 1, np.float64)
+    longest = 0
+    for i in range(n):
+        longest = max(longest, stops[i] - starts[i])
+    points: Points = np.empty(2 * longest + 2 if prepared else 0, np.int32)
+    composed: Points = np.empty(LONGEST * len(points), np.int32)
+    line = np.empty(4 * len(composed), np.uint8)
+    for i in range(n):
+        total[:] = 0.0
+        rows = _read(data, starts[i], stops[i], prepared, model, tables, cache, points, composed, line, total)
+        if rows >= 0:
+            label, probability = _best(total, rows, model, cache, scores)
+            labels[i], probabilities[i] = label, min(probability, 1.0)
+    return labels, probabilities

@@ -68,6 +68,13 @@ LANGUAGES: Mapping[str, Language] = MappingProxyType({language.code: language fo
 _BY_CODE = {_fold(code): language for language in LANGUAGES.values() for code in _codes(language)}
 
 
+NOT_LINGUISTIC = "zxx_"
+"""Begins the labels of what is no language, as in ISO 639-3: `zxx_Code`, `zxx_Filler`, `zxx_Noise`."""
+
+CODE = "zxx_Code"
+"""The label of program code."""
+
+
 def canonical(code: str) -> Language:
     """The language that `code` names in any scheme we know (`ben_Beng`, `bn`, `cmn_Hani`, `zh-Hans`, `tgl`).
 

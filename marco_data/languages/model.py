@@ -79,9 +79,29 @@ class LanguageModel:
             labels, scores = kernel.identify(
                 data, offsets, READ_CHARACTERS, sampled, self.ours, self.file.model, tables(), self._cache
             )
+        return self._named(labels), np.round(scores, 4)
+
+    def predict_pieces(
+        self, data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]
+    ) -> tuple[pa.Array, npt.NDArray[np.float64]]:
+        """`predict_all` of each data[starts[i]:stops[i]], UTF-8, read whole; at most READ_CHARACTERS each."""
+        if self.file is None:
+            found = [self.reference(bytes(data[a:b]).decode()) for a, b in zip(starts, stops, strict=True)]
+            return pa.array([label for label, _ in found], pa.string()), np.array([score for _, score in found])
+        from marco_data.kernels import fasttext as kernel
+        from marco_data.kernels.unicode_tables import tables
+
+        with self._lock:
+            labels, scores = kernel.identify_pieces(
+                data, starts, stops, self.ours, self.file.model, tables(), self._cache
+            )
+        return self._named(labels), np.round(scores, 4)
+
+    def _named(self, labels: npt.NDArray[np.int32]) -> pa.Array:
+        """The languages of a kernel's labels."""
         # One name more than labels: index -1, no label, reads the last.
         names = pa.array([*map(from_label, self.file.labels), NO_LANGUAGE], pa.string())
-        return names.take(pa.array(labels % len(names), pa.int32())), np.round(scores, 4)
+        return names.take(pa.array(labels % len(names), pa.int32()))
 
     def reference(self, text: str) -> tuple[str, float]:
         """fastText's own answer, of the whole of what `predict` reads."""

@@ -1,27 +1,35 @@
-"""Identify the language of each document: `text` in, its language, the model's confidence and its script out.
+"""Identify the language of each document: `text` in, its language, the model's confidence, its script and shares out.
 
 Nothing is dropped here; `select_language` decides, from these columns. The label of a language that is not one of
-ours stays what the model calls it (`nno_Latn`, `sh`), so that a report can say what was there.
+ours stays what the model calls it (`nno_Latn`, `sh`), so that a report can say what was there. So does the label of
+what is no language (`zxx_Noise`); only code (`zxx_Code`) from a source that declares a language is of that language.
 """
 
 from typing import ClassVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from marco_data.languages import Language
+from marco_data.languages import CODE, Language
 from marco_data.languages.model import READ_CHARACTERS, is_ours, load_model, model_file, model_sha256
 from marco_data.languages.prepare import VERSION as NORMALISER
 from marco_data.languages.script import dominant_scripts
+from marco_data.languages.shares import SHARES, language_shares
 from marco_data.step import UNICODE, BoundStep, Step, StepOutput, Tools
 
 
 class IdentifyLanguage(Step):
     """`model`: `embedded`, or the path or URI of any fastText .bin or .ftz (lid.176, GlotLID, lid218, ours)."""
 
-    version: ClassVar[int | None] = 2  # 2: the kernel, which reads long texts at samples
-    reads: ClassVar[tuple[str, ...]] = ("text",)
+    version: ClassVar[int | None] = 3  # 2: the kernel, which reads long texts at samples; 3: shares, declared code
+    reads: ClassVar[tuple[str, ...]] = ("text", "declared_language")
     adds: ClassVar[pa.Schema] = pa.schema(
-        [("lid_language", pa.string()), ("lid_score", pa.float64()), ("lid_script", pa.string())]
+        [
+            ("lid_language", pa.string()),
+            ("lid_score", pa.float64()),
+            ("lid_script", pa.string()),
+            ("lid_shares", SHARES),
+        ]
     )
     packages: ClassVar[tuple[str, ...]] = ("fasttext-numpy2-wheel", "regex", UNICODE)
 
@@ -35,9 +43,16 @@ class IdentifyLanguage(Step):
         model = load_model(self.model, tools)
 
         def identify(batch: pa.RecordBatch) -> StepOutput:
-            texts = batch.column("text")
+            texts, declared = batch.column("text"), batch.column("declared_language")
             languages, scores = model.predict_all(texts)
-            scripts = dominant_scripts(texts, READ_CHARACTERS)
-            return StepOutput({"lid_language": languages, "lid_score": pa.array(scores), "lid_script": scripts})
+            declared_code = pc.and_(pc.equal(languages, CODE), pc.is_valid(declared))
+            return StepOutput(
+                {
+                    "lid_language": pc.if_else(declared_code, declared, languages),
+                    "lid_score": pa.array(scores),
+                    "lid_script": dominant_scripts(texts, READ_CHARACTERS),
+                    "lid_shares": language_shares(model, texts),
+                }
+            )
 
         return identify

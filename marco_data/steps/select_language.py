@@ -2,14 +2,17 @@
 
 Reads columns only. The checks, in order; the first that fails is the reason, its `measured` the model's score:
 
-1. `wrong_language`    the source declared a language and the model found another one
-2. `unknown_language`  the label is none of ours and not listed in the recipe (`nno_Latn`, `und`)
-3. `not_in_recipe`     one of ours that this recipe does not build
-4. `low_score`         a score below the language's threshold; equal is enough
-5. `wrong_script`      letters mostly of a script that the language is not written in (Serbian in Latin letters)
+1. `no_language`       the label is of no language: filler, noise, or code whose source declares none (`zxx_Noise`)
+2. `wrong_language`    the source declared a language and the model found another one
+3. `unknown_language`  the label is none of ours and not listed in the recipe (`nno_Latn`, `und`)
+4. `not_in_recipe`     one of ours that this recipe does not build
+5. `low_score`         a score below the language's threshold; equal is enough
+6. `wrong_script`      letters mostly of a script that the language is not written in (Serbian in Latin letters)
+7. `mixed_language`    less than `min_share` of the text is in the document's language; that share is `measured`
 
-So `low_score` and `wrong_script` count only what the recipe wanted and lost, whatever else the sources hold. A
-source that declares nothing (null) is believed as it is identified.
+So the last three count only what the recipe wanted and lost, whatever else the sources hold. A source that declares
+nothing (null) is believed as it is identified. Of mixed text only what is of another language for certain counts
+against a document: not what no language was found for, nor code and other labels of no language.
 """
 
 import csv
@@ -23,11 +26,19 @@ import pyarrow.compute as pc
 from pydantic import field_validator, model_validator
 
 from marco_data.errors import RecipeError
-from marco_data.languages import LANGUAGES, Language, from_label
+from marco_data.languages import LANGUAGES, NOT_LINGUISTIC, Language, from_label
 from marco_data.languages.model import load_model, model_facts
 from marco_data.step import BoundStep, Step, StepOutput, Tools
 
-_ORDER = ("wrong_language", "unknown_language", "not_in_recipe", "low_score", "wrong_script")
+_ORDER = (
+    "no_language",
+    "wrong_language",
+    "unknown_language",
+    "not_in_recipe",
+    "low_score",
+    "wrong_script",
+    "mixed_language",
+)
 _REASONS = pa.array([f"select_language/{wrong}" for wrong in _ORDER], pa.string())
 
 # A label of GlotLID's that no other model we know has: FLORES says zho_Hans, lid.176 zh.
@@ -40,13 +51,14 @@ class SelectLanguage(Step):
     `thresholds` come from `thresholds_for`: numbers, not the rule that gave them, are what identifies a step.
     """
 
-    version: ClassVar[int | None] = 1
-    reads: ClassVar[tuple[str, ...]] = ("lid_language", "lid_score", "lid_script", "declared_language")
+    version: ClassVar[int | None] = 2  # 2: no_language, mixed_language
+    reads: ClassVar[tuple[str, ...]] = ("lid_language", "lid_score", "lid_script", "lid_shares", "declared_language")
     reasons: ClassVar[frozenset[str]] = frozenset(_REASONS.to_pylist())
 
     languages: tuple[str, ...]
     thresholds: dict[str, float]
     check_script: bool = True
+    min_share: float | None = None
 
     @field_validator("languages", mode="after")
     @classmethod
@@ -72,26 +84,43 @@ class SelectLanguage(Step):
             found, declared = batch.column("lid_language"), batch.column("declared_language")
             score = batch.column("lid_score").to_numpy(zero_copy_only=False)
             place = pc.fill_null(pc.index_in(found, wanted), -1).to_numpy(zero_copy_only=False)
+            none = np.zeros(batch.num_rows, bool)
             wrong = [
+                _mask(pc.fill_null(pc.starts_with(found, NOT_LINGUISTIC), False)) & (place < 0),
                 _mask(pc.and_(pc.is_valid(declared), pc.fill_null(pc.not_equal(found, declared), True))),
                 _mask(pc.invert(pc.is_in(found, known))),
                 place < 0,
                 ~(score >= thresholds[place]),  # so written, a missing score (NaN) is a low one
             ]
-            if self.check_script:
-                pair = pc.binary_join_element_wise(found, batch.column("lid_script"), "/")
-                wrong.append(_mask(pc.invert(pc.is_in(pair, in_script))))
-            return _first(wrong, batch.column("lid_score"))
+            pair = pc.binary_join_element_wise(found, batch.column("lid_script"), "/")
+            wrong.append(_mask(pc.invert(pc.is_in(pair, in_script))) if self.check_script else none)
+            share = own_shares(batch.column("lid_shares"), found)
+            wrong.append(none if self.min_share is None else share < self.min_share)
+            return _first(wrong, score, share)
 
         return select
 
 
-def _first(wrong: list[np.ndarray], score: pa.Array) -> StepOutput:
+def own_shares(shares: pa.Array, languages: pa.Array) -> np.ndarray:
+    """The share of each document that is not of another language than `languages` says: float64, 4 decimals."""
+    document, entries = pc.list_parent_indices(shares), pc.list_flatten(shares)
+    label = pc.struct_field(entries, "language")
+    own = pc.fill_null(pc.equal(label, languages.take(document)), False)
+    own = pc.or_(own, pc.starts_with(label, NOT_LINGUISTIC))
+    other = np.where(_mask(own), 0.0, pc.struct_field(entries, "share").to_numpy(zero_copy_only=False))
+    # Rounded shares may sum to a little more than 1.
+    return np.round(np.maximum(1 - np.bincount(document.to_numpy(), other, len(shares)), 0), 4)
+
+
+def _first(wrong: list[np.ndarray], score: np.ndarray, share: np.ndarray) -> StepOutput:
     """The verdicts of documents whose failed checks are True, the first failed check giving the reason."""
     failed = np.stack(wrong)
-    index = pa.array(failed.argmax(axis=0), pa.int32(), mask=~failed.any(axis=0))
-    reason = _REASONS.take(index)
-    return StepOutput(reason=reason, measured=pc.if_else(pc.is_valid(reason), score, pa.scalar(None, pa.float64())))
+    first, kept = failed.argmax(axis=0), ~failed.any(axis=0)
+    measured = np.where(first == len(wrong) - 1, share, score)
+    return StepOutput(
+        reason=_REASONS.take(pa.array(first, pa.int32(), mask=kept)),
+        measured=pa.array(measured, pa.float64(), mask=kept | np.isnan(measured)),
+    )
 
 
 def _mask(values: pa.Array) -> np.ndarray:

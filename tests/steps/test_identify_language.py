@@ -28,12 +28,14 @@ TEXTS = {
 }
 
 
-def batch_of(texts):
-    return pa.record_batch({"text": pa.array(texts, pa.string())})
+def batch_of(texts, declared=None):
+    declared = declared or [None] * len(texts)
+    return pa.record_batch({"text": pa.array(texts, pa.string()), "declared_language": pa.array(declared, pa.string())})
 
 
 def rows(output):
-    return list(zip(*(output.columns[n].to_pylist() for n in ("lid_language", "lid_score", "lid_script")), strict=True))
+    names = ("lid_language", "lid_score", "lid_script")
+    return list(zip(*(output.columns[name].to_pylist() for name in names), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,11 @@ def test_a_document_is_answered_the_same_in_any_batch(texts):
     alone = [row for text in texts for row in rows(identify(batch_of([text])))]
     assert together == alone
     assert rows(identify(batch_of(texts).slice(len(texts) // 2))) == together[len(texts) // 2 :]
+
+
+def test_what_a_source_declares_changes_no_answer_for_text_in_a_language(identify):
+    texts = list(TEXTS.values())
+    assert rows(identify(batch_of(texts, ["ibo_Latn"] * len(texts)))) == rows(identify(batch_of(texts)))
 
 
 def test_an_empty_batch_gives_empty_columns(identify):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from marco_data.errors import RecipeError
 from marco_data.languages import LANGUAGES
 from marco_data.languages.model import model_facts
+from marco_data.languages.shares import SHARES
 from marco_data.step import Tools, check_output
 from marco_data.steps.select_language import SelectLanguage, thresholds_for
 
@@ -20,10 +21,14 @@ def step(**fields):
     return SelectLanguage(**values)
 
 
-def batch_of(rows):
+def batch_of(rows, shares=None):
+    """Rows of (language, score, script, declared); `shares`: {language: share} of each, else all of its own."""
     language, score, script, declared = zip(*rows, strict=True) if rows else ((), (), (), ())
+    shares = shares or [{row[0]: 1.0} if row[0] else {} for row in rows]
+    entries = [[{"language": code, "share": share} for code, share in of.items()] for of in shares]
     return pa.record_batch(
         {
+            "lid_shares": pa.array(entries, SHARES),
             "lid_language": pa.array(language, pa.string()),
             "lid_score": pa.array(score, pa.float64()),
             "lid_script": pa.array(script, pa.string()),
@@ -32,8 +37,8 @@ def batch_of(rows):
     )
 
 
-def verdicts(step, rows):
-    batch = batch_of(rows)
+def verdicts(step, rows, shares=None):
+    batch = batch_of(rows, shares)
     output = step.bind(None, Tools())(batch)
     check_output(step, batch, output)
     return list(zip(output.reason.to_pylist(), output.measured.to_pylist(), strict=True))
@@ -55,6 +60,9 @@ def verdicts(step, rows):
         ((None, None, None, None), "unknown_language"),
         (("und", 0.0, "Zyyy", "ben_Beng"), "wrong_language"),
         ((None, None, None, "ben_Beng"), "wrong_language"),
+        (("zxx_Noise", 0.9, "Latn", None), "no_language"),
+        (("zxx_Filler", 0.1, "Latn", "ben_Beng"), "no_language"),
+        (("zxx_Code", 0.9, "Latn", None), "no_language"),
         (("srp_Cyrl", 0.9, "Latn", None), "wrong_script"),
         (("srp_Cyrl", 0.4, "Latn", None), "low_score"),  # the score is asked first
         (("zho_Hans", 0.9, "Hani", None), None),
@@ -93,6 +101,35 @@ def test_a_sliced_batch_is_judged_by_its_own_rows():
 
 def test_the_script_is_not_asked_where_the_recipe_says_so():
     assert verdicts(step(check_script=False), [("srp_Cyrl", 0.9, "Latn", None)]) == [(None, None)]
+
+
+@pytest.mark.parametrize(
+    ("shares", "own"),
+    [
+        ({"ben_Beng": 1.0}, 1.0),
+        ({}, 1.0),  # nothing is of any language for certain
+        ({"ben_Beng": 0.1}, 1.0),
+        ({"ben_Beng": 0.6, "eng_Latn": 0.3}, 0.7),  # equal to the limit is enough
+        ({"ben_Beng": 0.6, "eng_Latn": 0.3001}, 0.6999),
+        ({"ben_Beng": 0.5, "eng_Latn": 0.2, "hin_Deva": 0.2}, 0.6),
+        ({"eng_Latn": 0.2, "zxx_Code": 0.7, "ben_Beng": 0.1}, 0.8),  # code is no other language
+        ({"eng_Latn": 1.0001}, 0.0),
+    ],
+)
+def test_text_of_other_languages_beyond_the_limit_is_mixed(shares, own):
+    row = ("ben_Beng", 0.9, "Beng", None)
+    expected = (None, None) if own >= 0.7 else ("select_language/mixed_language", own)
+    assert verdicts(step(min_share=0.7), [row], [shares]) == [expected]
+    assert verdicts(step(min_share=own), [row], [shares]) == [(None, None)]
+    assert verdicts(step(), [row], [shares]) == [(None, None)]
+
+
+def test_mixed_is_asked_last_and_changes_no_other_reason():
+    rows = [("ben_Beng", 0.1, "Beng", None), ("hin_Deva", 0.9, "Deva", None), ("srp_Cyrl", 0.9, "Latn", None)]
+    shares = [{"eng_Latn": 1.0}] * 3
+    reasons = [reason for reason, _ in verdicts(step(min_share=0.7), rows, shares)]
+    assert reasons == [f"select_language/{wrong}" for wrong in ("low_score", "not_in_recipe", "wrong_script")]
+    assert verdicts(step(min_share=0.7), rows, shares) == verdicts(step(), rows, shares)
 
 
 def test_a_language_of_the_users_own_can_be_listed():
