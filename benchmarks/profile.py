@@ -5,20 +5,23 @@ sum (splitting by language, sorting, counting) is the line `the rest`.
 """
 
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import xxhash
 import zstandard
 
 from benchmarks import ours
-from benchmarks.contest import SHORTEST
 from benchmarks.corpus import rounds, size
 from benchmarks.files import write_rows
+from benchmarks.stopwatch import seconds
+from marco_data.nodes.measure import Measure
+from marco_data.sources import Slice, Source
 from marco_data.step import Tools
 from marco_data.storage import Storage, write_parquet
 
@@ -36,8 +39,8 @@ class Line:
 
 def profile(*, megabytes: float) -> list[Line]:
     """The lines of the profile: parts of the pass, the pass, floors."""
-    ours.whole_pass(rounds(1, 50_000)[0])()  # compiles
-    (texts,) = rounds(1, int(megabytes * 1e6))
+    warm, texts = rounds([500_000, int(megabytes * 1e6)])
+    ours.whole_pass(warm)()  # compiles
     million = size(texts) / 1e6
     source, part = ours.the_slice(write_rows(texts))
     node = ours.measure_node(source)
@@ -45,8 +48,8 @@ def profile(*, megabytes: float) -> list[Line]:
     for step in ours.PASS:
         run = ours.step(step, by_language=step.name() in ("measure_quality", "sign"))(texts)
         parts[step.name()] = _best(run)
-    table = node.table(ours.read(texts)(), {}, Tools())
-    parts["write (Parquet)"] = _best(lambda: _write(table, node.schema))
+    tables = _measured(node, source, part)
+    parts["write (Parquet)"] = _best(lambda: _write(tables, node.schema))
     whole = _best(lambda: ours.measure_once(node, source, part))
     parts["the rest"] = whole - sum(parts.values())
     lines = [Line(what, seconds / million, seconds / whole) for what, seconds in parts.items()]
@@ -55,9 +58,18 @@ def profile(*, megabytes: float) -> list[Line]:
     return lines + [Line(what, _best(run) / million, None) for what, run in _floors(data).items()]
 
 
-def _write(table: pa.Table, schema: pa.Schema) -> None:
+def _measured(node: Measure, source: Source, part: Slice) -> list[pa.Table]:
+    """The rows of a shard as the pass gives them to the writer, a table for each language."""
     with tempfile.TemporaryDirectory() as folder:
-        write_parquet(Storage(folder), "shard", [table], schema)
+        node.measure("web", source, part, "shard", Storage(folder), Tools())
+        (file,) = Path(folder).rglob("*.parquet")
+        with pq.ParquetFile(file) as written:
+            return [written.read_row_group(group) for group in range(written.num_row_groups)]
+
+
+def _write(tables: list[pa.Table], schema: pa.Schema) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        write_parquet(Storage(folder), "shard", tables, schema)
 
 
 def _floors(data: bytes) -> dict[str, Callable[[], Any]]:
@@ -74,10 +86,6 @@ def _best(work: Callable[[], Any]) -> float:
     """Processor seconds of the quickest of a few goes: what the work costs, whatever the neighbours do."""
     spent = []
     for _ in range(GOES):
-        start = time.process_time()
-        goes = 0
-        while goes == 0 or time.process_time() - start < SHORTEST:
-            work()
-            goes += 1
-        spent.append((time.process_time() - start) / goes)
+        ours.forget()
+        spent.append(seconds(work))
     return min(spent)
