@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from benchmarks.corpus import Round, first, rounds, size
@@ -108,8 +109,9 @@ class Result:
 def hold(contest: Contest, *, repeats: int, scale: float) -> list[Result]:
     """The contest's results, ours first."""
     length = contest.megabytes * scale
-    lengths = [int(length * 1e6 * share) for share in (WARM, *[1] * repeats)]
-    warm, *timed = rounds(lengths, language=contest.language, longer_than=contest.longer_than)
+    some = partial(rounds, language=contest.language, longer_than=contest.longer_than)
+    (warm,) = some(1, int(length * WARM * 1e6))
+    timed = some(repeats, int(length * 1e6), after=int(length * WARM * 1e6))
     with ExitStack() as stack:
         contestants = contest.contestants()
         for one in contestants:

@@ -57,7 +57,7 @@ def contests(folder: Path, lid176: Path | None = None) -> tuple[Contest, ...]:
 
 
 def _apart(folder: Path, environment: Environment, label: str, package: str, work: str, megabytes: float) -> Apart:
-    peer = f"benchmarks.apart.{environment.name.replace('-', '_')}"
+    peer = Path(__file__).parent / "apart" / f"{environment.name.replace('-', '_')}.py"
     python: Callable[[], Path] = partial(environment.python, folder)
     return Apart(label, package, python=python, peer=peer, work=work, megabytes=megabytes)
 

@@ -6,7 +6,7 @@ ends, so that one comes back as late as can be.
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import cycle
@@ -47,11 +47,17 @@ def size(texts: Round) -> int:
     return sum(len(text.text.encode()) for text in texts)
 
 
-def rounds(lengths: Sequence[int], *, language: str | None = None, longer_than: int = 0) -> list[Round]:
-    """Lists of documents of so many bytes each, of one language or of all in the corpus's proportions."""
+def rounds(
+    count: int, size_bytes: int, *, after: int = 0, language: str | None = None, longer_than: int = 0
+) -> list[Round]:
+    """`count` lists of documents of `size_bytes` each, of one language or of all in the corpus's proportions.
+
+    They begin behind the first `after` bytes; `longer_than`: only documents of more bytes.
+    """
     chosen = [text for text in corpus() if language in (None, text.language)]
     endless = cycle([text for text in chosen if not longer_than or len(text.text.encode()) > longer_than])
-    return [_first(endless, length) for length in lengths]
+    _first(endless, after)
+    return [_first(endless, size_bytes) for _ in range(count)]
 
 
 def first(texts: Round, megabytes: float) -> Round:

@@ -17,17 +17,17 @@ the first documents of a round, as many MB as `text` says. What differs in the w
 
 - `datatrove, our words` gets its words from ICU, as ours does, which is faster than any tokenizer of its own;
   `its own words` is datatrove as it comes. Its limits are set so that no document leaves the chain.
-- The whole pass is: read JSONL, repair, identify the language, Gopher repetition, Gopher and FineWeb quality, sign,
-  write Parquet. datatrove's language filter has our model in place of lid.176; ours also cleans and counts per script,
-  and figures per document are written, not verdicts alone.
+- The whole pass: read JSONL, repair, identify the language, Gopher repetition, Gopher and FineWeb quality, sign,
+  write Parquet. datatrove's language filter has our model in place of lid.176. Ours also cleans and hashes the text,
+  tells its script and writes every figure; the chain ends at verdicts.
 - `fastText` reads what ours reads, the first 20,000 characters; preparing it in Python is in the first figure and not
   in the second. Ours has forgotten every word when a round begins.
-- NeMo Curator: its filters that are Gopher's, fed by `str.split`, whose words carry their punctuation. Installed without
-  its dependency torch, which they do not import. Its fuzzy deduplication needs cudf and so a GPU: not here.
-- Data-Juicer: eight filters on words, lines and characters, `str.split` too: less than ours measures.
-- Those who split at spaces or punctuation do not find the words of languages without spaces: English only.
+- NeMo Curator: its filters that are Gopher's, fed by `str.split`, whose words carry their punctuation. Installed
+  without its dependency torch, which they do not import. Its fuzzy deduplication imports cudf, so it needs a GPU.
+- Data-Juicer: eight filters on words, lines and characters, `str.split` too; less than ours measures.
+- Who splits at spaces or punctuation finds no words in languages without spaces: English only.
 - `find duplicates` begins at signatures in memory. Ours compares every pair in doubt by its shingles; the others trust
-  their estimates. text-dedup and Data-Juicer do it inside a command over a data set only.
+  their estimates. text-dedup and Data-Juicer do it only inside a command over a data set.
 """
 
 

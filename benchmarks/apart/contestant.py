@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ ROOT = Path(__file__).parents[2]
 
 
 class Apart:
-    """`python` gives the interpreter; `peer` is the module asked there, `work` what it is asked for."""
+    """`python` gives the interpreter; `peer` is the file asked there, `work` what it is asked for."""
 
     def __init__(
-        self, name: str, package: str, *, python: Callable[[], Path], peer: str, work: str, megabytes: float | None
+        self, name: str, package: str, *, python: Callable[[], Path], peer: Path, work: str, megabytes: float | None
     ) -> None:
         self.name, self.package, self.megabytes = name, package, megabytes
         self._python, self._peer, self._work = python, peer, work
@@ -36,10 +35,8 @@ class Apart:
         return float(answer["seconds"])
 
     def close(self) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            with suppress(BrokenPipeError):
-                self._process.stdin.close()
-            self._process.wait()
+        if self._process is not None:
+            self._process.communicate()  # ends its input, and so the process
             self._process = None
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -53,7 +50,7 @@ class Apart:
 
     def _start(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [str(self._python()), "-m", "benchmarks.apart.serve", self._peer, self.package],
+            [str(self._python()), "-m", "benchmarks.apart.serve", str(self._peer), self.package],
             cwd=ROOT,
             env={name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
             stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""fastText with the model that ours reads, ours or another: what its C++ does alone, and all that `predict` has to do."""
+"""fastText with the model that ours reads, ours or another: its C++ alone, and all that a prediction takes."""
 
 from collections.abc import Callable
 from functools import cache
