@@ -24,13 +24,21 @@ OURS = partial(Here, "marco-data", "marco-data")
 OUR_WORDS = "datatrove, our words"
 OWN_WORDS = "datatrove, its own words (spaCy)"
 
+# 0.4.1 wants Python 3.12.
 TEXT_DEDUP = Environment("text-dedup", ("text-dedup==0.4.0",))
 # aiohttp and ray it imports without saying so, and would install ray itself while it runs.
 DATA_JUICER = Environment("data-juicer", ("py-data-juicer==1.6.1", "aiohttp==3.14.5", "ray==2.60.0"))
 # With all it asks for it is 6 GB, for torch and CUDA, which its heuristic filters never import.
 NEMO_CURATOR = Environment(
     "nemo-curator",
-    ("ray[data,default]==2.60.0", "cosmos-xenna==0.2.0", "pandas==3.1.1", "pyarrow==26.0.1", "loguru==0.7.3", "regex"),
+    (
+        "ray[data,default]==2.60.0",
+        "cosmos-xenna==0.2.0",
+        "pandas==3.1.1",
+        "pyarrow==26.0.1",
+        "loguru==0.7.3",
+        "regex==2026.11.15",
+    ),
     alone=("nemo-curator==1.4.0",),
 )
 
