@@ -31,7 +31,7 @@ def main() -> None:
     # After pinning: what counts cores does so when it is first imported or used.
     from benchmarks.apart.environment import default_folder
     from benchmarks.contest import Result, hold
-    from benchmarks.contests import contests
+    from benchmarks.contests import SHARD, contests
     from benchmarks.corpus import describe
     from benchmarks.profile import Line, profile
     from benchmarks.report import Run, report
@@ -52,7 +52,7 @@ def main() -> None:
     lines: list[Line] = []
     if not arguments.only:
         print("profile ...", file=sys.stderr, flush=True)
-        lines = profile(megabytes=16 * arguments.scale)
+        lines = profile(megabytes=SHARD * arguments.scale)
     command = "python -m benchmarks" + "".join(f" {argument}" for argument in _shown(sys.argv[1:]))
     run = Run(command=command, data=describe(), load=(load, os.getloadavg()))
     text = report(results, lines, _start_up() if lines else None, run)

@@ -20,6 +20,9 @@ ENGLISH = "eng_Latn"
 LONG = 2048
 """Bytes: language identification may read longer texts at samples."""
 
+SHARD = 48
+"""MB of all languages: less than a shard of the product, enough that a language's rows make a call worth its cost."""
+
 OURS = partial(Here, "marco-data", "marco-data")
 OUR_WORDS = "datatrove, our words"
 OWN_WORDS = "datatrove, its own words (spaCy)"
@@ -52,14 +55,14 @@ def contests(folder: Path, lid176: Path | None = None) -> tuple[Contest, ...]:
         Contest("identify language", 10, partial(_language, None)),
         Contest("identify language, over 2 KB", 10, partial(_language, None), longer_than=LONG),
         *([Contest("identify language, lid.176", 10, partial(_language, lid176))] if lid176 else []),
-        Contest("quality metrics", 10, _quality),
+        Contest("quality metrics", SHARD, _quality),
         Contest("quality metrics, English", 6, partial(_quality_english, apart), language=ENGLISH),
-        Contest("signature", 10, _signature),
+        Contest("signature", SHARD, _signature),
         Contest("signature, English", 6, partial(_signature_english, apart), language=ENGLISH),
         Contest("find duplicates", 10, _duplicates, per_document=True),
         Contest("tokenize", 6, _tokenize, once=True),
         Contest("tokenize, all cores", 10, _tokenize, once=True, all_cores=True),
-        Contest("whole pass", 16, _whole),
+        Contest("whole pass", SHARD, _whole),
         Contest("whole pass, English", 6, _whole_english, language=ENGLISH),
     )
 

@@ -25,7 +25,7 @@ the first documents of a round, as many MB as `text` says. What differs in the w
 - NeMo Curator: its filters that are Gopher's, fed by `str.split`, whose words carry their punctuation. Installed
   without its dependency torch, which they do not import. Its fuzzy deduplication imports cudf, so it needs a GPU.
 - Data-Juicer: eight filters on words, lines and characters, `str.split` too; less than ours measures.
-- English is 6 MB of text, so its rounds hold nearly the same documents.
+- No document is twice in a round, but rounds of 48 MB share documents, and English is 6 MB in all.
 - Who splits at spaces or punctuation finds no words in languages without spaces: English only.
 - `find duplicates` begins at signatures in memory. Ours compares every pair in doubt by its shingles; the others trust
   their estimates. text-dedup and Data-Juicer do it only inside a command over a data set.
