@@ -7,21 +7,13 @@ where. The process pins itself to one core; contests on all cores run in a secon
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
-import tempfile
-import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from benchmarks.report import StartUp
+from typing import Any
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-FIRST_DOCUMENT = "from benchmarks.ours import whole_pass; from benchmarks.corpus import Text; "
-FIRST_DOCUMENT += "whole_pass([Text('The first document of a process. ' * 20, 'eng_Latn')])()"
 
 
 def main() -> None:
@@ -35,6 +27,7 @@ def main() -> None:
     from benchmarks.corpus import describe
     from benchmarks.profile import Line, profile
     from benchmarks.report import Run, report
+    from benchmarks.start_up import start_up
 
     load = os.getloadavg()
     results = []
@@ -55,7 +48,7 @@ def main() -> None:
         lines = profile(megabytes=SHARD * arguments.scale)
     command = "python -m benchmarks" + "".join(f" {argument}" for argument in _shown(sys.argv[1:]))
     run = Run(command=command, data=describe(), load=(load, os.getloadavg()))
-    text = report(results, lines, _start_up() if lines else None, run)
+    text = report(results, lines, start_up() if lines else None, run)
     print(text)
     out = arguments.out or (RESULTS if not arguments.only and arguments.scale == 1 else None)
     if out:
@@ -98,22 +91,6 @@ def _unpinned(part: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     )
     rows: list[dict[str, Any]] = json.loads(done.stdout)
     return [row | {"speeds": tuple(row["speeds"]), "ratios": tuple(row["ratios"])} for row in rows]
-
-
-def _start_up() -> "tuple[StartUp, StartUp]":
-    """Until one document is written: by a process that has to compile the kernels, and the best of three after it."""
-    with tempfile.TemporaryDirectory() as cache:
-        compiling, *others = [_first_document(cache) for _ in range(4)]
-    return compiling, min(others, key=lambda one: one.processor_seconds)
-
-
-def _first_document(cache: str) -> "StartUp":
-    from benchmarks.report import StartUp
-
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([sys.executable, "-c", FIRST_DOCUMENT], check=True, env={**os.environ, "NUMBA_CACHE_DIR": cache})
-    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return StartUp(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.contest import Result, spread, version_here
 from benchmarks.profile import Line
+from benchmarks.start_up import StartUp
 
 PACKAGES = ("numpy", "numba", "pyarrow", "icu4py", "fastokens", "spacy", "marco-data")
 
@@ -30,14 +31,6 @@ the first documents of a round, as many MB as `text` says. What differs in the w
 - `find duplicates` begins at signatures in memory. Ours compares every pair in doubt by its shingles; the others trust
   their estimates. text-dedup and Data-Juicer do it only inside a command over a data set.
 """
-
-
-@dataclass(frozen=True)
-class StartUp:
-    """A process from its start until it has written one document."""
-
-    wall_seconds: float
-    processor_seconds: float
 
 
 @dataclass(frozen=True)

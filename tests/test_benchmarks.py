@@ -12,10 +12,13 @@ import pytest
 
 from benchmarks.apart.contestant import Apart
 from benchmarks.apart.environment import MOST_SECONDS, STAMP, Environment
-from benchmarks.contest import CannotRun, Contest, Here, hold
+from benchmarks.contest import CannotRun, Contest, Here, Result, hold
 from benchmarks.contests import contests
 from benchmarks.corpus import first, rounds, size
 from benchmarks.peers import HASHES, SHINGLE
+from benchmarks.profile import profile
+from benchmarks.report import Run, report
+from benchmarks.start_up import StartUp
 from marco_data.languages import LANGUAGES
 from marco_data.steps.sign import Sign
 
@@ -130,6 +133,30 @@ def test_an_environment_is_built_once_and_another_list_is_another_environment(tm
     assert python.stat().st_mtime_ns == made
     with pytest.raises(CannotRun):
         Environment("peer", (), alone=("no such requirement",)).python(tmp_path)
+
+
+def test_the_profile_accounts_for_the_whole_pass_and_the_report_shows_it():
+    lines = profile(megabytes=0.05)
+    shares = [line.share for line in lines if line.share is not None]
+    assert shares[-1] == 1
+    assert sum(shares[:-1]) == pytest.approx(1)
+    result = Result("read", "marco-data", "marco-data", "MB/s", "0.1", 16.0, (1.0, 3.0, 2.0), (1.0, 1.0, 1.0))
+    absent = Result("read", "peer", "peer", "MB/s", failed="its environment cannot be built: no network")
+    run = Run(command="python -m benchmarks", data="some text", load=((0.1, 0.2, 0.3), (1.5, 1.6, 1.7)))
+    text = report([result, absent], lines, (StartUp(9.0, 8.0), StartUp(1.25, 1.5)), run)
+    assert "| read | marco-data | 16 | MB/s | 2 (1-3) |  |" in text
+    assert "|  | peer | | | did not run: its environment cannot be built: no network | |" in text
+    assert "0.1, 0.2, 0.3 when it began, 1.5, 1.6, 1.7 when it ended" in text
+    assert "1.2 s (1.5 s of processor time)" in text
+    assert all(f"| {line.what} |" in text for line in lines)
+
+
+def test_the_process_whose_start_is_timed_measures_its_document(tmp_path):
+    file = tmp_path / "first.jsonl"
+    command = [sys.executable, "-m", "benchmarks.start_up", str(file)]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode
+    file.write_text('{"text": "The first document of a process."}')
+    subprocess.run(command, cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize("part", ["find duplicates", "tokenize", "identify language, over 2 KB"])
