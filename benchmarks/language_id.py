@@ -10,8 +10,9 @@ read whole, and for each set the macro-F1 or the share that is right. Speed is i
 import argparse
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import zstandard
@@ -51,6 +52,12 @@ def main() -> None:
     if pages:
         shares = (f"{name} {_share_right(model, pages):.4f}" for name, model in models.items())
         print(f"  share of {len(pages)} turku documents:", ", ".join(shares))
+
+
+def documents(file: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a .jsonl.zst."""
+    with zstandard.open(file, "rt", encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
 
 
 def _answers(model: LanguageModel, texts: Sequence[str], *, sampled: bool = True) -> list[str]:
@@ -96,9 +103,7 @@ def _pages(data: Path) -> Labelled:
     file = data / "web" / "turku_register_docs.jsonl.zst"
     if not file.is_file():
         return []
-    with zstandard.open(file, "rt", encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    return [(from_label(row.get("label") or row["language"]), row["text"]) for row in rows]
+    return [(from_label(row.get("label") or row["language"]), row["text"]) for row in documents(file)]
 
 
 if __name__ == "__main__":
