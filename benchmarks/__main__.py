@@ -1,13 +1,12 @@
 """`python -m benchmarks`: hold the contests, print the table, write `benchmarks/RESULTS.md`.
 
-About five minutes on two cores. `--only` and `--scale` make it shorter; then nothing is written unless `--out` says
+About ten minutes on two cores. `--only` and `--scale` make it shorter; then nothing is written unless `--out` says
 where. The process pins itself to one core; contests on all cores run in a second process that is not pinned.
 """
 
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 from dataclasses import asdict
@@ -15,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
-FIRST_DOCUMENT = "from benchmarks.ours import whole_pass; from benchmarks.corpus import Text; "
-FIRST_DOCUMENT += "whole_pass([Text('The first document of a process. ' * 20, 'eng_Latn')])()"
 
 
 def main() -> None:
@@ -24,14 +21,17 @@ def main() -> None:
     if not arguments.unpinned:
         _pin()
     # After pinning: what counts cores does so when it is first imported or used.
+    from benchmarks.apart.environment import default_folder
     from benchmarks.contest import Result, hold
-    from benchmarks.contests import CONTESTS
+    from benchmarks.contests import SHARD, contests
     from benchmarks.corpus import describe
-    from benchmarks.profile import profile
-    from benchmarks.report import report
+    from benchmarks.profile import Line, profile
+    from benchmarks.report import Run, report
+    from benchmarks.start_up import start_up
 
+    load = os.getloadavg()
     results = []
-    for contest in CONTESTS:
+    for contest in contests(arguments.peers or default_folder(), arguments.lid176):
         if arguments.only and contest.part not in arguments.only:
             continue
         print(f"{contest.part} ...", file=sys.stderr, flush=True)
@@ -42,9 +42,13 @@ def main() -> None:
     if arguments.unpinned:
         print(json.dumps([asdict(result) for result in results]))
         return
-    lines = profile(megabytes=arguments.scale) if not arguments.only else []
-    command = "python -m benchmarks" + "".join(f" {argument}" for argument in sys.argv[1:])
-    text = report(results, lines, _start_up() if lines else None, command=command, data=describe())
+    lines: list[Line] = []
+    if not arguments.only:
+        print("profile ...", file=sys.stderr, flush=True)
+        lines = profile(megabytes=SHARD * arguments.scale)
+    command = "python -m benchmarks" + "".join(f" {argument}" for argument in _shown(sys.argv[1:]))
+    run = Run(command=command, data=describe(), load=(load, os.getloadavg()))
+    text = report(results, lines, start_up() if lines else None, run)
     print(text)
     out = arguments.out or (RESULTS if not arguments.only and arguments.scale == 1 else None)
     if out:
@@ -57,8 +61,17 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="text of a round, relative to the usual (1)")
     parser.add_argument("--only", nargs="+", metavar="PART", help="these parts, and no profile")
     parser.add_argument("--out", type=Path, help="where to write; a whole run writes benchmarks/RESULTS.md")
+    parser.add_argument("--lid176", type=Path, metavar="FILE", help="fastText's lid.176.ftz or .bin, to compare with")
+    parser.add_argument(
+        "--peers", type=Path, metavar="FOLDER", help="environments of peers that need their own (in the user's cache)"
+    )
     parser.add_argument("--unpinned", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
+
+
+def _shown(arguments: list[str]) -> list[str]:
+    """A command line without this machine's folders."""
+    return [Path(argument).name if "/" in argument else argument for argument in arguments]
 
 
 def _pin() -> None:
@@ -78,14 +91,6 @@ def _unpinned(part: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     )
     rows: list[dict[str, Any]] = json.loads(done.stdout)
     return [row | {"speeds": tuple(row["speeds"]), "ratios": tuple(row["ratios"])} for row in rows]
-
-
-def _start_up() -> float:
-    """Processor seconds of a process that finds the kernels compiled."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", FIRST_DOCUMENT], check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":

@@ -3,40 +3,82 @@
 In: contestants. Out: a `Result` each: what it did a second in every round, and how many times as fast ours was in the
 same round. Reading a round into the form a contestant wants (batches, documents) is not timed; what is in the
 part's name is. Each has run once on other text before the first round, so that compilation and loading are not in it.
+A slow contestant gets the first documents of the round only, as many as `megabytes` says.
 """
 
-import gc
+import importlib.metadata
 import statistics
-import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
-from benchmarks.corpus import Round, rounds, size
+from benchmarks.corpus import Round, first, rounds, size
+from benchmarks.stopwatch import seconds
 
 Thunk = Callable[[], Any]
 
-SHORTEST = 0.1
-"""Seconds: work that is done sooner is repeated, or the clock and the neighbours would be what is measured."""
+WARM = 0.1
+"""What everybody runs on before the first round, as a share of a round."""
+
+
+class CannotRun(Exception):
+    """A contestant that cannot take part, and why, in a sentence."""
+
+
+class Contestant(Protocol):
+    """Anyone who can say how long a round takes.
+
+    `package` names the distribution whose version is shown. `megabytes`: what it gets of a round; None: all of it.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def package(self) -> str: ...
+
+    @property
+    def megabytes(self) -> float | None: ...
+
+    def version(self) -> str | None: ...
+
+    def seconds(self, texts: Round, *, once: bool, wall: bool) -> float: ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """`prepare` takes a round and gives what is timed. `package` names the distribution whose version is shown."""
+class Here:
+    """A contestant in this process. `prepare` takes a round and gives what is timed."""
 
     name: str
     package: str
     prepare: Callable[[Round], Thunk]
+    megabytes: float | None = None
+
+    def version(self) -> str | None:
+        return version_here(self.package)
+
+    def seconds(self, texts: Round, *, once: bool, wall: bool) -> float:
+        return seconds(self.prepare(texts), once=once, wall=wall)
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
 class Contest:
-    """One part of the pass. `once`: the work is never repeated on the same text, because it remembers text."""
+    """One part of the pass, rounds of `megabytes`. `once`: the work is never repeated on the same text.
+
+    `language`, `longer_than` (bytes): which documents.
+    """
 
     part: str
     megabytes: float
-    contestants: Callable[[], list[Contestant]]
+    contestants: Callable[[], Sequence[Contestant]]
     language: str | None = None
+    longer_than: int = 0
     once: bool = False
     per_document: bool = False
     all_cores: bool = False
@@ -48,64 +90,75 @@ class Contest:
 
 @dataclass(frozen=True)
 class Result:
-    """What one contestant did. `speeds` in the contest's unit, one a round; `failed` says why there are none."""
+    """What one contestant did. `speeds` in the contest's unit, one a round; `failed` says why there are none.
+
+    `megabytes` is the text of a round, `version` that of `package`.
+    """
 
     part: str
     name: str
     package: str
     unit: str
+    version: str | None = None
+    megabytes: float = 0.0
     speeds: tuple[float, ...] = ()
     ratios: tuple[float, ...] = ()
     failed: str = ""
 
-    @property
-    def median(self) -> float:
-        return statistics.median(self.speeds)
-
 
 def hold(contest: Contest, *, repeats: int, scale: float) -> list[Result]:
     """The contest's results, ours first."""
-    warm, *timed = rounds(repeats + 1, int(contest.megabytes * scale * 1e6), language=contest.language)
-    contestants, failures = [], {}
-    for contestant in contest.contestants():
-        try:
-            contestant.prepare(warm[: max(1, len(warm) // 4)])()
-        except Exception as error:  # a peer that is not there, or cannot: the table says so
-            failures[contestant.name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        contestants.append(contestant)
-    running = [c for c in contestants if c.name not in failures]
-    speeds: dict[str, list[float]] = {c.name: [] for c in running}
-    for number, texts in enumerate(timed):
-        amount = len(texts) / 1e3 if contest.per_document else size(texts) / 1e6
-        turn = number % max(1, len(running))
-        for contestant in running[turn:] + running[:turn]:
-            seconds = _seconds(contestant.prepare(texts), once=contest.once, wall=contest.all_cores)
-            speeds[contestant.name].append(amount / seconds)
-    return [_result(contest, c, speeds, contestants[0].name, failures.get(c.name, "")) for c in contestants]
+    length = contest.megabytes * scale
+    some = partial(rounds, language=contest.language, longer_than=contest.longer_than)
+    (warm,) = some(1, int(length * WARM * 1e6))
+    timed = some(repeats, int(length * 1e6), after=int(length * WARM * 1e6))
+    with ExitStack() as stack:
+        contestants = contest.contestants()
+        for one in contestants:
+            stack.callback(one.close)
+        gets = {one.name: min(length, (one.megabytes or contest.megabytes) * scale) for one in contestants}
+        failures = {one.name: _warmed(one, first(warm, gets[one.name] * WARM), contest) for one in contestants}
+        running = [one for one in contestants if not failures[one.name]]
+        speeds: dict[str, list[float]] = {one.name: [] for one in contestants}
+        for number, texts in enumerate(timed):
+            turn = number % max(1, len(running))
+            for one in running[turn:] + running[:turn]:
+                mine = first(texts, gets[one.name])
+                amount = len(mine) / 1e3 if contest.per_document else size(mine) / 1e6
+                speeds[one.name].append(amount / one.seconds(mine, once=contest.once, wall=contest.all_cores))
+        ours = speeds[contestants[0].name]
+        return [
+            Result(
+                part=contest.part,
+                name=one.name,
+                package=one.package,
+                unit=contest.unit,
+                version=one.version(),
+                megabytes=gets[one.name],
+                speeds=tuple(speeds[one.name]),
+                ratios=tuple(a / b for a, b in zip(ours, speeds[one.name], strict=False)),
+                failed=failures[one.name],
+            )
+            for one in contestants
+        ]
 
 
-def _result(contest: Contest, one: Contestant, speeds: dict[str, list[float]], ours: str, failed: str) -> Result:
-    mine = speeds.get(one.name, [])
-    ratios = [a / b for a, b in zip(speeds.get(ours, []), mine, strict=False)]
-    return Result(contest.part, one.name, one.package, contest.unit, tuple(mine), tuple(ratios), failed)
+def _warmed(one: Contestant, texts: Round, contest: Contest) -> str:
+    """Runs it once; why it cannot run, empty if it can: a peer may be missing or broken, and the table says so."""
+    try:
+        one.seconds(texts, once=True, wall=contest.all_cores)
+    except CannotRun as error:
+        return str(error)
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    return ""
 
 
-def _seconds(work: Thunk, *, once: bool, wall: bool) -> float:
-    """Of one go; several goes are averaged where one is too short to time.
-
-    On one core that is processor time, or a machine shared with others would be measured with us; what waits for
-    others to finish does not happen here. Threads together are measured by the wall clock.
-    """
-    clock = time.perf_counter if wall else time.process_time
-    gc.collect()
-    goes = 0
-    start = clock()
-    while True:
-        work()
-        goes += 1
-        spent = clock() - start
-        if once or spent >= SHORTEST:
-            return spent / goes
+def version_here(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def spread(values: Sequence[float]) -> str:

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from benchmarks.corpus import Round, tokenizer_folder
 from benchmarks.files import write_rows
 from marco_data.dedup import Documents, DropDuplicates, find_duplicates
 from marco_data.languages import LANGUAGES
+from marco_data.languages.model import load_model
 from marco_data.nodes.measure import Measure
 from marco_data.sources import Slice, Source, list_files, read_slice, split
 from marco_data.step import Step, Tools
@@ -24,6 +26,7 @@ from marco_data.steps.normalize import Normalize
 from marco_data.steps.sign import Sign
 from marco_data.storage import Storage
 from marco_data.tokenizer import Tokenizer
+from marco_data.words import texts_of
 
 PASS: tuple[Step, ...] = (Normalize(), IdentifyLanguage(), MeasureQuality(), Sign())
 SHARD_BYTES = 256 << 20
@@ -60,6 +63,23 @@ def step(one: Step, *, by_language: bool) -> Callable[[Round], Thunk]:
     return prepare
 
 
+def identify(model: str = "embedded") -> Callable[[Round], Thunk]:
+    """Identification that remembers no word of an earlier round."""
+    prepared = step(IdentifyLanguage(model=model), by_language=False)
+
+    def prepare(texts: Round) -> Thunk:
+        forget(model)
+        return prepared(texts)
+
+    return prepare
+
+
+def forget(model: str = "embedded") -> None:
+    """Empties what a language model remembers of the words it saw."""
+    for table in load_model(model, Tools())._cache or ():
+        table[:] = 0
+
+
 def the_slice(file: Path) -> tuple[Source, Slice]:
     source = Source(paths=(str(file),))
     (part,) = split(list_files("web", source), SHARD_BYTES)
@@ -73,6 +93,7 @@ def read(texts: Round) -> Thunk:
 
 def whole_pass(texts: Round) -> Thunk:
     """Read, normalize, identify, measure, sign and write one shard, as a worker does."""
+    forget()
     source, part = the_slice(write_rows(texts))
     node = measure_node(source)
     return lambda: measure_once(node, source, part)
@@ -117,9 +138,10 @@ def duplicates(texts: Round) -> Thunk:
     texts = with_copies(texts)
     sign = Sign()
     documents = [text.text for text in texts]
-    shingler = sign.shingler(LANGUAGES["eng_Latn"])
-    shingles = [shingler(text) for text in documents]
-    output = sign.bind(LANGUAGES["eng_Latn"], Tools())(pa.record_batch({"text": pa.array(documents)}))
+    batch = pa.record_batch({"text": pa.array(documents, pa.string())})
+    hashes, bounds = sign.shingler(LANGUAGES["eng_Latn"])(texts_of(batch.column("text")))
+    shingles = [np.sort(hashes[a:b]) for a, b in pairwise(bounds)]
+    output = sign.bind(LANGUAGES["eng_Latn"], Tools())(batch)
     signatures = output.columns["signature"].flatten().to_numpy().reshape(len(documents), -1)
     columns = Documents(
         run=np.broadcast_to(np.int32(0), len(documents)),
