@@ -71,8 +71,10 @@ def on_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_verdicts_from_noted_figures_are_those_of_the_filters(on_the_sample: None):
-    limits = load_limits("fineweb2_unchanged")["mlt_Latn"].model_copy(update={"min_alphabetic_words": 0.86})
-    verdicts = broken(measure("mlt_Latn").theirs, limits).any(1).tolist()
+    theirs = measure("mlt_Latn").theirs
+    middle = float(np.median(theirs[:, METRICS.index("alphabetic_words")])) + 1e-9
+    limits = load_limits("fineweb2_unchanged")["mlt_Latn"].model_copy(update={"min_alphabetic_words": middle})
+    verdicts = broken(theirs, limits).any(1).tolist()
     judges = filters_with(limits, "mlt_Latn")
     for document, dropped in zip(documents("mlt_Latn"), verdicts, strict=True):
         kept = all(judge.filter(DatatroveDocument(text=document.text, id="")) is True for judge in judges)
@@ -151,7 +153,7 @@ def test_the_report_runs_on_the_sample_and_says_whose_tokenizer_is_missing(tmp_p
     text = (tmp_path / "report.md").read_text("utf-8")
     assert "Different: 0 of the specification in Python, 0 of the kernels." in text
     assert "| mlt_Latn (stand-in) |" in text
-    assert "| 0.3 to 1.0 |" in text
+    assert "## MinHash" in text
 
 
 @pytest.mark.slow

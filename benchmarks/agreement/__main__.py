@@ -26,7 +26,7 @@ from marco_data.steps.apply_limits import load_limits
 
 REPORT = Path(__file__).parents[1] / "AGREEMENT.md"
 LIMITS = Path(apply_limits.__file__).parents[1] / "languages" / "limits_for_our_words.csv"
-PAIRS = 3000
+TEXTS = 3000
 
 
 def main() -> None:
@@ -53,7 +53,7 @@ def main() -> None:
             lambda one=one: segmentation.compare(one, fineweb2[one.language]),  # type: ignore[misc]
         )
     ]
-    pairs = _kept(arguments.keep, "pairs", lambda: minhash.compare(PAIRS))
+    pairs = _kept(arguments.keep, "pairs", lambda: minhash.compare(TEXTS))
     command = "python -m benchmarks.agreement"
     text = report(measured, missing, words, pairs, command=command, real=data_folder() is not None)
     print(text)

@@ -13,16 +13,18 @@ import numpy as np
 import pyarrow as pa
 from datasketch import MinHash
 
+from benchmarks.agreement.oracle import Figures
 from benchmarks.corpus import corpus
 from marco_data.dedup import DropDuplicates
 from marco_data.kernels import minhash
 from marco_data.languages import LANGUAGES
-from marco_data.steps.sign import Sign
+from marco_data.steps.sign import Hashes, Sign
 from marco_data.words import texts_of
 
 SEED = 2
 MOST_CHARACTERS = 6000
 HASHES = 112
+COPIES = 4
 EDGES = (0.3, 0.5, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
 
 
@@ -41,30 +43,31 @@ class Bin:
     mean_theory: float  # sqrt(2/pi) of the deviation: the mean absolute error of a normal distribution
     met: float
     curve: float
+    deviations: float  # of `met` from `curve`, in standard deviations of so many pairs
 
 
-def compare(most_pairs: int) -> list[Bin]:
-    """The figures of at most `most_pairs` pairs; the last two bins are those of 0.8 and more, and all."""
-    pairs = np.array([row for row in _pairs(most_pairs) if EDGES[0] <= row[0] < 1.0])
+def compare(most_texts: int) -> list[Bin]:
+    """COPIES pairs for each of at most `most_texts` texts, by similarity; the last two bins: 0.8 and more, and all."""
+    pairs = np.array([row for row in _pairs(most_texts) if EDGES[0] <= row[0] < 1.0]).reshape(-1, 4)
     spans = [*pairwise(EDGES), (0.8, 1.0), (EDGES[0], 1.0)]
     found = [_bin(pairs, least, most) for least, most in spans]
     return [one for one in found if one.pairs]
 
 
-def _bin(pairs: np.ndarray, least: float, most: float) -> Bin:
-    if not len(pairs[(pairs[:, 0] >= least) & (pairs[:, 0] < most)]):
-        return Bin(least, most, 0, *[0.0] * 8)
+def _bin(pairs: Figures, least: float, most: float) -> Bin:
     exact, ours, theirs, met = pairs[(pairs[:, 0] >= least) & (pairs[:, 0] < most)].T
+    if not len(exact):
+        return Bin(least, most, 0, *[0.0] * 9)
     deviation = np.sqrt(exact * (1 - exact) / HASHES)
-    curve = DropDuplicates().banding.probability
+    curve = np.array([DropDuplicates().banding.probability(j) for j in exact])
     return Bin(
         *(least, most, len(exact), _root(deviation), _root(ours - exact), _root(theirs - exact)),
         *(float((ours - exact).mean()), float(abs(ours - exact).mean()), float(deviation.mean() * np.sqrt(2 / np.pi))),
-        *(float(met.mean()), float(np.mean([curve(j) for j in exact]))),
+        *(float(met.mean()), float(curve.mean()), float((met - curve).sum() / np.sqrt((curve * (1 - curve)).sum()))),
     )
 
 
-def _root(values: np.ndarray) -> float:
+def _root(values: Figures) -> float:
     return float(np.sqrt(np.mean(values**2)))
 
 
@@ -74,7 +77,7 @@ def _pairs(most: int) -> list[tuple[float, float, float, bool]]:
     texts = [text for text in corpus() if len(text.text) > 1000][:most]
     rng = random.Random(SEED)
     out = []
-    for text in texts:
+    for text in (text for text in texts for _ in range(COPIES)):
         shingler = Sign().shingler(LANGUAGES[text.language])
         left = text.text[:MOST_CHARACTERS]
         hashes, bounds = shingler(texts_of(pa.array([left, _thinned(left, rng)])))
@@ -97,7 +100,7 @@ def _thinned(text: str, rng: random.Random) -> str:
     return (" " if pieces is words else "").join(kept)
 
 
-def _datasketch(left: np.ndarray, right: np.ndarray) -> float:
+def _datasketch(left: Hashes, right: Hashes) -> float:
     pair = []
     for hashes in (left, right):
         pair.append(MinHash(HASHES, hashfunc=int))

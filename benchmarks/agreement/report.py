@@ -264,15 +264,18 @@ def _signatures(pairs: Sequence[Bin]) -> list[str]:
     return [
         "## MinHash",
         "",
-        f"{pairs[-1].pairs:,} pairs of a document and a copy without some of its words, {HASHES} hashes, "
-        f"{DropDuplicates().banding}. Errors are of the estimated similarity; in theory their deviation is "
-        f"sqrt(J(1 - J)/{HASHES}). A pair meets in theory with probability 1 - (1 - J^rows)^bands.",
+        f"{sum(one.pairs for one in pairs[-1:]):,} pairs of a document and a copy without some of its words, seeded, "
+        f"{HASHES} hashes, {DropDuplicates().banding}. Errors are of the estimated similarity, ours and datasketch's "
+        f"on the same shingles; in theory their deviation is sqrt(J(1 - J)/{HASHES}). A pair meets in theory with "
+        "probability 1 - (1 - J^rows)^bands; how far off that is, is in standard deviations.",
         "",
-        "| J | pairs | deviation: theory | ours | datasketch | mean error: theory | ours | bias | met: theory | ours |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| J | pairs | deviation: theory | ours | datasketch | mean error: theory | ours | bias | met: theory | ours | "
+        "off by |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
         *(
             f"| {one.least} to {one.most} | {one.pairs:,} | {one.theory:.4f} | {one.ours:.4f} | {one.datasketch:.4f} | "
-            f"{one.mean_theory:.4f} | {one.mean_error:.4f} | {one.bias:+.4f} | {one.curve:.4f} | {one.met:.4f} |"
+            f"{one.mean_theory:.4f} | {one.mean_error:.4f} | {one.bias:+.4f} | {one.curve:.4f} | {one.met:.4f} | "
+            f"{one.deviations:+.1f} |"
             for one in pairs
         ),
         "",

@@ -28,7 +28,9 @@ SHIPPED = "ICU's dictionary"
 UNSPACED = ("zho_Hans", "jpn_Jpan", "tha_Thai", "khm_Khmr", "lao_Laoo", "mya_Mymr")
 
 _PIECES = regex.compile(r"[\p{L}\p{M}]+|\p{N}+|[^\s\p{L}\p{M}\p{N}\u200b]")
-_UNSPACED = regex.compile(r"[\p{LB=SA}\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}ー]")
+_SCRIPTS = r"\p{LB=SA}\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}ー"
+_RUNS = regex.compile(rf"(?V1)[{_SCRIPTS}][{_SCRIPTS}\p{{M}}]*|[[\p{{L}}\p{{M}}]--[{_SCRIPTS}]]+|{_PIECES.pattern}")
+_UNSPACED = regex.compile(f"[{_SCRIPTS}]")
 _GRAPHEME = regex.compile(r"\X")
 
 
@@ -120,7 +122,7 @@ def _ends(words: list[str]) -> tuple[str, set[int]]:
 def character_words(text: str, size: int) -> list[str]:
     """Runs of a script without spaces, `size` characters (with their marks) at a time; other runs whole."""
     out: list[str] = []
-    for piece in _PIECES.findall(text):
+    for piece in _RUNS.findall(text):
         if _UNSPACED.match(piece):
             characters = _GRAPHEME.findall(piece)
             out += ["".join(characters[at : at + size]) for at in range(0, len(characters), size)]
