@@ -26,7 +26,7 @@ from marco_data.steps.apply_limits import load_limits
 
 REPORT = Path(__file__).parents[1] / "AGREEMENT.md"
 LIMITS = Path(apply_limits.__file__).parents[1] / "languages" / "limits_for_our_words.csv"
-TEXTS = 3000
+TEXTS = 1500
 
 
 def main() -> None:

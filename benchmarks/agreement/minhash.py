@@ -84,7 +84,7 @@ def _pairs(most: int) -> list[tuple[float, float, float, bool]]:
         signatures = minhash.signatures(hashes, bounds, factors, summands)
         keys = minhash.band_keys(signatures, banding.bands, banding.rows)
         sets = [hashes[a:b] for a, b in pairwise(bounds)]
-        shared = len(np.intersect1d(*sets))
+        shared = len(np.intersect1d(sets[0], sets[1]))
         exact = shared / (len(sets[0]) + len(sets[1]) - shared)
         estimate = float((signatures[0] == signatures[1]).mean())
         out.append((exact, estimate, _datasketch(*sets), bool((keys[:, 0] == keys[:, 1]).any())))

@@ -80,10 +80,12 @@ class Compared:
         before = broken(measured.ours, unchanged)
         overall = their_verdicts(measured, unchanged)
         self.documents = int(on.sum())
-        self.dropped = [_mean(dropped[on]) for dropped in (overall, before.any(1), ours.any(1))]
-        self.agreed, self.agrees = (_mean((overall == one.any(1))[on]) for one in (before, ours))
+        self.dropped = [_mean(np.asarray(dropped)[on]) for dropped in (overall, before.any(1), ours.any(1))]
+        self.agreed, self.agrees = (_mean(np.asarray(overall == one.any(1))[on]) for one in (before, ours))
         self.by_rule = {
-            rule: _mean((theirs == ours)[on, number]) for number, (rule, _) in enumerate(RULES) if self.documents
+            rule: _mean(theirs[on, number] == ours[on, number])
+            for number, (rule, _) in enumerate(RULES)
+            if self.documents
         }
         web = judged(measured, half=HELD_OUT, reference=False)
         self.web, self.web_agrees = int(web.sum()), _mean((overall == ours.any(1))[web])

@@ -47,7 +47,7 @@ def broken(figures: Figures, limits: Limits) -> Flags:
 
 def their_verdicts(measured: Measured, limits: Limits) -> Flags:
     """Whether datatrove drops each document: in English by the three rules on paragraphs too."""
-    dropped: Flags = broken(measured.theirs, limits).any(1)
+    dropped: Flags = np.asarray(broken(measured.theirs, limits).any(1))
     if measured.language == "eng_Latn":
         dropped = dropped | (measured.paragraphs > np.array(PARAGRAPH_LIMITS)).any(1)
     return dropped
@@ -56,7 +56,8 @@ def their_verdicts(measured: Measured, limits: Limits) -> Flags:
 def judged(measured: Measured, *, half: int, reference: bool = True) -> Flags:
     """The documents of a half and kind, without those where datatrove counts spaces of no width as words."""
     of_half: Flags = measured.half == half if reference else np.ones(len(measured.half), np.bool_)
-    return of_half & (measured.reference == reference) & ~measured.invisible
+    on: Flags = of_half & (measured.reference == reference) & ~measured.invisible
+    return on
 
 
 def derive(measured: Measured, limits: Limits) -> list[Row]:
@@ -108,9 +109,9 @@ def overrides(measured: Measured, fineweb2: Limits, shipped: Limits) -> list[Ove
             continue
         theirs = float(beyond(rule[:3], limit, measured.theirs[every, column(rule)]).mean())
         if theirs > DROPS_TOO_MUCH:
-            share = 1 - LET_THROUGH if rule.startswith("min_") else LET_THROUGH
-            method = "lower" if rule.startswith("min_") else "higher"
-            value = float(np.quantile(measured.ours[derived, column(rule)], share, method=method))
+            figures, least = measured.ours[derived, column(rule)], rule.startswith("min_")
+            share = 1 - LET_THROUGH if least else LET_THROUGH
+            value = float(np.quantile(figures, share, method="lower" if least else "higher"))
             found[rule] = theirs, _written(rule, value) or 0.0
     loose = shipped.model_copy(update={rule: value for rule, (_, value) in found.items()})
     before, after = (float(broken(measured.ours[held_out], limits).any(1).mean()) for limits in (shipped, loose))
