@@ -54,7 +54,7 @@ def main() -> None:
         )
     ]
     pairs = _kept(arguments.keep, "pairs", lambda: minhash.compare(TEXTS))
-    command = "python -m benchmarks.agreement"
+    command = "python -m benchmarks.agreement" + (" --keep FOLDER" if arguments.keep else "")
     text = report(measured, missing, words, pairs, command=command, real=data_folder() is not None)
     print(text)
     if out:

@@ -151,8 +151,8 @@ def _verdicts(every: Sequence[Compared]) -> list[str]:
         f"(FineWeb-2's unchanged: {_weighted(counted, 'agreed'):.1%}); {above} of {len(counted)} languages reach "
         f"{AGREES:.0%} ({sum(one.agreed >= AGREES for one in counted)} unchanged). Of {pages:,} web pages, none of "
         f"which limits were derived on, {sum(one.web * one.web_agrees for one in every) / max(1, pages):.1%} agree; "
-        f"of the other {sum(one.web_differ for one in every)}, {sum(one.web_by_letters for one in every)} differ in the "
-        "share of words with a letter: hyphens, slashes, dots and backslashes are words of ours more often.",
+        f"of the other {sum(one.web_differ for one in every)}, {sum(one.web_by_letters for one in every)} differ in "
+        "the share of words with a letter: hyphens, slashes, dots and backslashes are words of ours more often.",
         "",
         "| language | documents | dropped: datatrove | ours, unchanged | ours, shipped | agree, unchanged | "
         "agree, shipped | web pages: agree | metrics, shipped |",
