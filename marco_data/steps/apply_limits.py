@@ -1,8 +1,9 @@
 """Apply limits: the `quality_<metric>` columns and a document's language in, a verdict and a tier out.
 
 Reads columns only, so a changed limit re-decides in seconds. The limits are FineWeb-2's per language (for English
-FineWeb's and Gopher's defaults; replaced in three languages that FineWeb-2 split into other words, see
-`languages/limits_for_our_words.csv`), with a recipe's overrides. The first metric that is out of its limit, in
+FineWeb's and Gopher's defaults), with a recipe's overrides. Where our words give other verdicts than the words they
+were found with, `fineweb2` replaces them by what drops as much (`languages/limits_for_our_words.csv`), and
+`fineweb2_unchanged` does not. The first metric that is out of its limit, in
 FineWeb-2's order, gives the reason.
 """
 
@@ -24,6 +25,7 @@ from marco_data.step import BoundStep, Step, StepOutput, Tools
 from marco_data.steps.measure_quality import METRICS
 
 HIGH, LOW = "high", "low"
+TABLES = ("fineweb2", "fineweb2_unchanged")
 
 # (limit, what is wrong with a document beyond it), in FineWeb-2's order.
 RULES: tuple[tuple[str, str], ...] = (
@@ -201,9 +203,10 @@ def load_limits(
 
     Raises RecipeError for an unknown table, language or limit, or a value that is no number.
     """
-    if name != "fineweb2":
-        raise RecipeError(f"unknown limits `{name}`", hint="there is one table: `fineweb2`")
-    limits = dict(_fineweb2())
+    if name not in TABLES:
+        tables = " and ".join(f"`{table}`" for table in TABLES)
+        raise RecipeError(f"unknown limits `{name}`", hint=f"there are two tables: {tables}")
+    limits = dict(_fineweb2(for_our_words=name == "fineweb2"))
     for alias, changes in (overrides or {}).items():
         code = canonical(alias).code
         _check_names(code, changes)
@@ -246,16 +249,15 @@ def _limits(code: str, values: Mapping[str, Any]) -> Limits:
 
 
 @cache
-def _fineweb2() -> Mapping[str, Limits]:
-    """FineWeb-2's limits, with the few that our words make meaningless in a language replaced."""
-    limits = {
+def _fineweb2(*, for_our_words: bool) -> Mapping[str, Limits]:
+    """FineWeb-2's limits, those replaced that our words ask for or not."""
+    limits: dict[str, dict[str, float | None]] = {
         row["language"]: {limit: float(row[column]) for limit, column in FINEWEB2_NAMES.items() if row[column]}
         for row in _rows("fineweb2_limits.csv")
     }
-    changes: dict[str, dict[str, float | None]] = {}
-    for row in _rows("limits_for_our_words.csv"):
-        changes.setdefault(row["language"], {})[row["limit"]] = float(row["value"]) if row["value"] else None
-    return {code: Limits.model_validate({**values, **changes.get(code, {})}) for code, values in limits.items()}
+    for row in _rows("limits_for_our_words.csv") if for_our_words else ():
+        limits[row["language"]][row["limit"]] = float(row["value"]) if row["value"] else None
+    return {code: Limits.model_validate(values) for code, values in limits.items()}
 
 
 def _rows(table: str) -> Iterable[dict[str, str]]:

@@ -1,5 +1,6 @@
 """ApplyLimits: which limit, of which language, in which order, and the tier of what is kept."""
 
+import csv
 import itertools
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from marco_data.step import StepOutput, Tools, run_step
 from marco_data.steps.apply_limits import FINEWEB2_NAMES, RULES, ApplyLimits, Limits, load_limits, require_limits
 from marco_data.steps.measure_quality import METRICS, MeasureQuality
 
-SAMPLE = Path(__file__).parent.parent.parent / "recipes" / "sample" / "text"
+ROOT = Path(__file__).parent.parent.parent
+SAMPLE = ROOT / "recipes" / "sample" / "text"
+LIMITS = ROOT / "marco_data" / "languages"
 
 # The figures of good prose: within the limits of every language, and of every limit tightened.
 GOOD: dict[str, Any] = dict.fromkeys(METRICS, 0.0) | {
@@ -57,7 +60,7 @@ BEYOND_ENGLISH = {
     "quality/too_many_ellipses": {"ellipses": 0.11},
     "quality/too_many_bullet_lines": {"bullet_lines": 0.91},
     "quality/too_many_ellipsis_lines": {"ellipsis_lines": 0.31},
-    "quality/too_few_alphabetic_words": {"alphabetic_words": 0.79},
+    "quality/too_few_alphabetic_words": {"alphabetic_words": 0.77},
     "quality/too_few_stop_words": {"stop_words": 1},
 }
 
@@ -155,10 +158,21 @@ def test_a_changed_limit_is_another_step():
 
 
 def test_limits_that_our_words_make_meaningless_are_replaced():
-    limits = load_limits()
+    limits, unchanged = load_limits(), load_limits("fineweb2_unchanged")
     assert limits["kor_Hang"].min_stop_words is None
-    assert limits["mlt_Latn"].min_alphabetic_words == 0.687
+    assert (limits["mlt_Latn"].min_alphabetic_words, unchanged["mlt_Latn"].min_alphabetic_words) == (0.714, 0.823)
     assert limits["jpn_Jpan"].min_alphabetic_words == 0.759  # FineWeb-2's
+    assert limits["deu_Latn"] == unchanged["deu_Latn"]
+
+
+def test_a_recipe_can_have_the_limits_of_fineweb2_unchanged():
+    rows = {
+        row["language"]: row for row in csv.DictReader((LIMITS / "fineweb2_limits.csv").read_text("utf-8").splitlines())
+    }
+    for code, limits in load_limits("fineweb2_unchanged").items():
+        assert {ours: getattr(limits, ours) for ours in FINEWEB2_NAMES} == {
+            ours: float(rows[code][theirs]) for ours, theirs in FINEWEB2_NAMES.items()
+        }
 
 
 def kept_of_sample(code: str) -> list[bool]:

@@ -1,0 +1,1 @@
+"""How far our words, figures and verdicts agree with datatrove's: `python -m benchmarks.agreement`."""
