@@ -18,9 +18,6 @@ from marco_data.kernels.fasttext_entries import scan
 _MAGIC, _VERSION, _SUPERVISED = 793712314, 12, 3
 _END_OF_LINE = b"</s>"
 
-_DECODED = 8_000_000
-"""Numbers of a quantised matrix that is decoded when it is read, 32 MB: a row is then one read and not one a part."""
-
 
 class Unreadable(Exception):
     """The file is none that this module reads; the message says why."""
@@ -89,8 +86,6 @@ def _read(file: _Reader) -> ModelFile:
     if kept >= 0:
         bits, before, order = _kept(pairs, bucket, words)
         rows, codes = (a[order] if len(a) else a for a in (rows, codes))
-    if len(codes) and len(codes) * dim <= _DECODED:
-        rows, codes = _decoded(rows, codes, norms, centroids), codes[:0]
     vocabulary, word_at = _vocabulary(file.data, starts[:words], lengths[:words])
     left, right = _tree(counts[words:].tolist()) if loss == HIERARCHICAL else (np.zeros(0, np.int32),) * 2
     slots = slots_of(vocabulary, word_at, 1 << max(4, int(2 * words).bit_length()))
