@@ -25,7 +25,7 @@ SOFTMAX, HIERARCHICAL = 3, 1  # fastText's numbers of these losses
 NO_LABEL = -1
 """The label of a text without a word."""
 
-SAMPLED, HEAD, PIECE, SURE = 2048, 384, 192, 0.7
+SAMPLED, HEAD, PIECE, SURE = 2048, 256, 128, 0.7
 """A text of more than SAMPLED bytes is read at its HEAD and two PIECEs first, see `identify`. Bytes; a probability."""
 
 _NEAR = 64  # bytes in which a piece looks for the end of a word

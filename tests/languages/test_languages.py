@@ -112,6 +112,9 @@ NOT_OURS = [
     "xho",
     "kmr",
     "uzn",
+    "zxx_Code",
+    "zxx_Filler",
+    "zxx_Noise",
 ]
 
 

@@ -7,20 +7,12 @@ import pytest
 import zstandard
 
 from marco_data.errors import RecipeError
-from marco_data.languages.train import (
-    HELD_OUT,
-    INSEPARABLE,
-    Document,
-    Lines,
-    is_held_out,
-    read_documents,
-    threshold,
-    train,
-    training_lines,
-)
+from marco_data.languages import no_language
+from marco_data.languages.labelled import HELD_OUT, Document, is_held_out, read_documents
+from marco_data.languages.train import INSEPARABLE, Lines, sentences_of, threshold, train, training_lines
 
 ALPHABETS = {"eng": "abcdefghij", "rus_Cyrl": "абвгдежзик", "tha": "กขคงจฉชซญ", "xho_Latn": "klmnopqrst"}
-PLAN = Lines(characters=2_000, windows=50, other_windows=20)
+PLAN = Lines(characters=2_000, windows=50, other_windows=20, no_language=10)
 
 
 def documents(label, count=40):
@@ -68,7 +60,8 @@ def test_a_document_without_a_label_is_a_recipe_error(tmp_path):
 
 
 def test_a_language_without_a_letter_gives_no_line():
-    assert training_lines([Document("1", "12 34", "eng_Latn", "made up")], PLAN, seed=1) == []
+    lines = training_lines([Document("1", "12 34", "eng_Latn", "made up")], PLAN, seed=1)
+    assert {line.split(" ")[0] for line in lines} == {f"__label__{kind}" for kind in no_language.KINDS}
 
 
 def test_held_out_documents_and_inseparable_languages_give_no_line():
@@ -81,6 +74,27 @@ def test_held_out_documents_and_inseparable_languages_give_no_line():
     assert not any("bos_Latn" in line for line in lines)
     words = {word for line in lines for word in line.split()}
     assert not words & {d.text.split()[0] for d in held_out}
+
+
+def test_a_sentence_in_another_script_is_not_its_languages():
+    document = Document("1", "Вот это предложение.\nimport os\nИ ещё одно.", "rus_Cyrl", "made up")
+    assert sentences_of(document) == ["вот это предложение", "и ещё одно"]
+
+
+def test_a_sentence_of_two_languages_teaches_neither_but_english():
+    texts = {"eng_Latn": "red apple. same words here.", "deu_Latn": "roter Apfel. same words here."}
+    texts |= {"dan_Latn": "den samme linje. kun dansk.", "nob_Latn": "den samme linje. bare norsk."}
+    # Ids that are not held out: 0 modulo 20 would give no line.
+    ids = [str(i) for i in range(40) if not is_held_out(str(i))]
+    documents = [Document(i, text, label, "made up") for i, (label, text) in zip(ids, texts.items(), strict=False)]
+    lines = training_lines(documents, Lines(characters=100, windows=0, other_windows=0, no_language=0), seed=1)
+    assert sorted(set(lines)) == [
+        "__label__dan_Latn kun dansk",
+        "__label__deu_Latn roter apfel",
+        "__label__eng_Latn red apple",
+        "__label__eng_Latn same words here",
+        "__label__nob_Latn bare norsk",
+    ]
 
 
 def test_lines_depend_on_the_seed_and_on_nothing_else(folders):
@@ -111,6 +125,7 @@ def test_the_same_text_and_seed_give_the_same_bytes(folders, tmp_path):
     second = train(folders[0], tmp_path / "second" / "lid.ftz", 1, folders[1])
     assert first == second
     assert (tmp_path / "first/lid.ftz").read_bytes() == (tmp_path / "second/lid.ftz").read_bytes()
-    assert first["labels"] == ["eng_Latn", "rus_Cyrl", "tha_Thai", "xho_Latn"]
+    visayan = ["ceb_Latn", "hil_Latn", "war_Latn"]
+    assert first["labels"] == sorted(["eng_Latn", "rus_Cyrl", "tha_Thai", "xho_Latn", *visayan, *no_language.KINDS])
     assert first["held_out"]["documents"]["macro_f1"] == 1.0
     assert sorted(first["thresholds"]) == ["eng_Latn", "rus_Cyrl", "tha_Thai"]
