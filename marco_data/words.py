@@ -52,10 +52,14 @@ class Texts(NamedTuple):
 
 
 class Words(NamedTuple):
-    """The words of a batch: of text i the first[i]-th to first[i + 1]-th, each data[start:end]."""
+    """The words of a batch: of text i the first[i]-th to first[i + 1]-th, each data[start:end].
+
+    `seen` is what the characters of each are, in the bits of `kernels.characters`.
+    """
 
     starts: npt.NDArray[np.int32]
     ends: npt.NDArray[np.int32]
+    seen: npt.NDArray[np.uint16]
     first: npt.NDArray[np.int64]
 
 
@@ -110,17 +114,17 @@ def _same(known: Texts, texts: Texts) -> bool:
 
 def _find_words(texts: Texts, language: Language | None) -> Words:
     from marco_data.kernels import words as kernel  # numba takes 0.6 s to import: not for a plan
-    from marco_data.kernels.characters import word_classes
+    from marco_data.kernels.characters import characters
 
-    table = word_classes()
-    starts, ends, left = kernel.find_words(texts.data, texts.offsets, table)
+    table = characters()
+    starts, ends, seen, left = kernel.find_words(texts.data, texts.offsets, table)
     if len(left):
-        pieces = [(starts, ends)]
+        pieces = [(starts, ends, seen)]
         for start, stop in left.tolist():
             line = texts.data[start:stop].tobytes().decode()
             lengths = np.fromiter(map(len, _segments(line, language)), np.int32)
             pieces.append(kernel.trim_segments(texts.data, start, lengths, table))
-        starts, ends = (np.concatenate(places) for places in zip(*pieces, strict=True))
+        starts, ends, seen = (np.concatenate(places) for places in zip(*pieces, strict=True))
         order = np.argsort(starts, kind="stable")
-        starts, ends = starts[order], ends[order]
-    return Words(starts, ends, np.searchsorted(starts, texts.offsets))
+        starts, ends, seen = starts[order], ends[order], seen[order]
+    return Words(starts, ends, seen, np.searchsorted(starts, texts.offsets))

@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from marco_data.kernels.characters import ALPHABETIC, SPACE, SYMBOL, TERMINAL, Bytes, Table, before, code_point, width
+from marco_data.kernels.characters import ALPHABETIC, SPACE, SYMBOL, TERMINAL, Table, before, code_point, width
 from marco_data.kernels.compiled import compiled
+from marco_data.kernels.memory import Bytes
 from marco_data.kernels.minhash import xxh64
-from marco_data.kernels.words import NEWLINE, Offsets, Places
+from marco_data.kernels.words import NEWLINE, Offsets, Places, Seen
 
 Figures = npt.NDArray[np.float64]
 Wide = npt.NDArray[np.uint64]
@@ -70,6 +71,7 @@ def measure(
     offsets: Offsets,
     starts: Places,
     ends: Places,
+    seen: Seen,
     first: Offsets,
     table: Table,
     stop_words: StopWords,

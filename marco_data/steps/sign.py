@@ -69,10 +69,7 @@ class Sign(Step):
         size = self.shingle_sizes.get(language.code, language.shingle_size)
 
         def of_words(texts: Texts) -> tuple[Hashes, Offsets]:
-            words = find_words(texts, language)
-            return shingles.word_shingles(
-                texts.data, texts.offsets, words.starts, words.ends, words.first, characters(), folding(), size
-            )
+            return shingles.word_shingles(*texts, *find_words(texts, language), characters(), folding(), size)
 
         def of_characters(texts: Texts) -> tuple[Hashes, Offsets]:
             return shingles.character_shingles(texts.data, texts.offsets, characters(), folding(), size)
