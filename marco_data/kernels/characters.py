@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
-from marco_data.kernels.compiled import compiled
+from marco_data.kernels.compiled import compiled, inlined
 from marco_data.kernels.memory import Bytes, item
 
 Table = npt.NDArray[np.uint16]
@@ -104,7 +104,7 @@ def folding() -> Folding:
     return Folding(place, starts, np.frombuffer(b"".join(folded), np.uint8))
 
 
-@compiled
+@inlined
 def width(lead: int) -> int:
     """The bytes of the character that begins with byte `lead`."""
     if lead < 0x80:
@@ -114,7 +114,7 @@ def width(lead: int) -> int:
     return 3 if lead < 0xF0 else 4
 
 
-@compiled
+@inlined
 def code_point(data: Bytes, at: int) -> np.int64:
     """The character that begins at data[at]; the text must be valid UTF-8."""
     lead = np.int64(item(data, at))
@@ -128,7 +128,7 @@ def code_point(data: Bytes, at: int) -> np.int64:
     return (lead & 0x07) << 18 | two << 6 | np.int64(item(data, at + 3) & 0x3F)
 
 
-@compiled
+@inlined
 def before(data: Bytes, at: int) -> int:
     """Where the character begins that ends before data[at]."""
     at -= 1

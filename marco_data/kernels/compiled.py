@@ -1,4 +1,4 @@
-"""`@compiled`: a function that numba compiles once per machine.
+"""`@compiled` and `@inlined`: functions that numba compiles once per machine.
 
 Where the machine code is kept is decided here and nowhere else. Numba's own choice is `__pycache__` beside the
 source, which is read-only in a container image and shared between nodes on a network file system. Ours is a
@@ -23,7 +23,16 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def compiled(function: Function) -> Function:
     """`function` in machine code: no Python objects inside, the lock on the interpreter released."""
-    njit: Any = numba.njit(cache=True, nogil=True)
+    return _compile(function)
+
+
+def inlined(function: Function) -> Function:
+    """As `compiled`, for what is called for a byte or a word: its code goes wherever it is called."""
+    return _compile(function, forceinline=True)
+
+
+def _compile(function: Function, **options: bool) -> Function:
+    njit: Any = numba.njit(cache=True, nogil=True, **options)
     given = config.CACHE_DIR
     # Read when the decorator runs: set for this moment only, so that other packages keep their own place.
     config.CACHE_DIR = given or str(cache_folder())

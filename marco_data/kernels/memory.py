@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from marco_data.kernels.compiled import compiled
+from marco_data.kernels.compiled import compiled, inlined
 
 Bytes = npt.NDArray[np.uint8]
 SLACK = 8
@@ -68,7 +68,7 @@ def put_eight(context: Any, data: Any, index: Any, value: Any) -> Any:
     return types.void(data, index, value), generate
 
 
-@compiled
+@inlined
 def copy(data: Bytes, start: int, end: int, target: Bytes, to: int) -> int:
     """Writes data[start:end] to target[to:]; behind it. SLACK bytes behind that may be overwritten."""
     shift = to - start

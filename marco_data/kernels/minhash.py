@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from marco_data.kernels.compiled import compiled
+from marco_data.kernels.compiled import compiled, inlined
 from marco_data.kernels.memory import Bytes, eight, item
 
 Hashes = npt.NDArray[np.uint32]
@@ -39,7 +39,7 @@ def permutations(hashes: int) -> tuple[Hashes, Hashes]:
     return state.astype(np.uint32) | np.uint32(1), (state >> np.uint64(32)).astype(np.uint32)
 
 
-@compiled
+@inlined
 def _rotate(x: np.uint64, bits: int) -> np.uint64:
     return (x << np.uint64(bits)) | (x >> np.uint64(64 - bits))
 
@@ -68,7 +68,7 @@ def xxh64(data: Bytes, start: int, stop: int) -> np.uint64:
     return _finish(h, _last(data, start, at, stop), stop - at)
 
 
-@compiled
+@inlined
 def _last(data: Bytes, start: int, at: int, stop: int) -> np.uint64:
     """The bytes data[at:stop], fewer than eight, as one number."""
     if stop - start >= 8:
@@ -79,7 +79,7 @@ def _last(data: Bytes, start: int, at: int, stop: int) -> np.uint64:
     return last
 
 
-@compiled
+@inlined
 def _finish(h: np.uint64, last: np.uint64, left: int) -> np.uint64:
     """`h` with the last `left` bytes. Their number is anyone's guess, so all steps are taken and those due are kept."""
     four = _rotate(h ^ ((last & np.uint64(0xFFFFFFFF)) * _P1), 23) * _P2 + _P3

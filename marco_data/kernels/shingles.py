@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from marco_data.kernels.characters import ALPHANUMERIC, FOLDED, SPACE, Folding, Table, code_point, width
-from marco_data.kernels.compiled import compiled
+from marco_data.kernels.compiled import compiled, inlined
 from marco_data.kernels.memory import SLACK, Bytes, copy, item, slots_for
 from marco_data.kernels.minhash import Hashes, xxh64
 from marco_data.kernels.words import Offsets, Places, Seen
@@ -100,14 +100,15 @@ def _fold_words(
             continue
         begins[units] = to
         units += 1
+        at, end = np.int64(starts[k]), np.int64(ends[k])
         if seen[k] & FOLDED:
-            at = np.int64(starts[k])
-            while at < ends[k]:
-                c = code_point(data, at)
-                to = _fold(data, at, c, item(table, c), folding, folded, to)
-                at += width(item(data, at))
+            while at < end and item(data, at) < 0x80:
+                folded[to] = _lower(item(data, at))
+                at, to = at + 1, to + 1
+            if at < end:
+                to = _fold(data, at, end, table, folding, folded, to)
         else:
-            to = copy(data, starts[k], ends[k], folded, to)
+            to = copy(data, at, end, folded, to)
         folded[to] = _SPACE
         to += 1
     begins[units] = to
@@ -121,30 +122,45 @@ def _fold_characters(data: Bytes, at: int, stop: int, table: Table, folding: Fol
     to = units = 0
     while at < stop:
         c = code_point(data, at)
-        entry = item(table, c)
-        if not entry & SPACE:
-            begin, to = to, _fold(data, at, c, entry, folding, folded, to)
-            begins[units] = begin
+        entry, size = item(table, c), width(item(data, at))
+        if not entry & (SPACE | FOLDED):
+            begins[units] = to
             units += 1
-            if entry & FOLDED:
-                for k in range(begin + 1, to):  # a letter may fold to three
-                    if folded[k] & 0xC0 != 0x80:
-                        begins[units] = k
-                        units += 1
-        at += width(item(data, at))
+            to = copy(data, at, at + size, folded, to)
+        elif entry & FOLDED:
+            begin, to = to, _fold(data, at, at + size, table, folding, folded, to)
+            units = _find_units(folded, begin, to, begins, units)
+        at += size
     begins[units] = to
     return units
 
 
+@inlined
+def _lower(byte: int) -> int:
+    return byte + 0x20 * (0x41 <= byte <= 0x5A)
+
+
 @compiled
-def _fold(data: Bytes, at: int, c: np.int64, entry: int, folding: Folding, folded: Bytes, to: int) -> int:
-    """Writes the folding of the character c at data[at], whose table entry is `entry`, to folded[to:]; behind it."""
-    if not entry & FOLDED:
-        return copy(data, at, at + width(item(data, at)), folded, to)
-    place = item(folding.place, c)
-    for k in range(item(folding.starts, place), item(folding.starts, place + 1)):
-        folded[to] = item(folding.utf8, k)
-        to += 1
+def _find_units(folded: Bytes, begin: int, end: int, begins: Offsets, units: int) -> int:
+    """Appends where each character of folded[begin:end] begins: a letter may fold to three."""
+    for k in range(begin, end):
+        if folded[k] & 0xC0 != 0x80:
+            begins[units] = k
+            units += 1
+    return units
+
+
+@compiled
+def _fold(data: Bytes, at: int, end: int, table: Table, folding: Folding, folded: Bytes, to: int) -> int:
+    """Writes the characters of data[at:end], folded, to folded[to:]; behind them."""
+    while at < end:
+        c, size = code_point(data, at), width(item(data, at))
+        if item(table, c) & FOLDED:
+            place = item(folding.place, c)
+            to = copy(folding.utf8, item(folding.starts, place), item(folding.starts, place + 1), folded, to)
+        else:
+            to = copy(data, at, at + size, folded, to)
+        at += size
     return to
 
 

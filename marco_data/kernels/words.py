@@ -37,7 +37,7 @@ from marco_data.kernels.characters import (
     code_point,
     width,
 )
-from marco_data.kernels.compiled import compiled
+from marco_data.kernels.compiled import compiled, inlined
 from marco_data.kernels.memory import Bytes, item
 
 Offsets = npt.NDArray[np.int64]
@@ -152,9 +152,8 @@ def _words_of_line(
         if kind != NOT_PLAIN and _is_end(data, end, stop, kind):
             if kind == PLAIN_LINE_END:
                 return end, words
-            if kind != PLAIN_SPACE:
-                starts[words], ends[words], seen[words] = at, end, bits & ~PLAIN_KIND
-                words += 1
+            starts[words], ends[words], seen[words] = at, end, bits & ~PLAIN_KIND
+            words += kind != PLAIN_SPACE  # what is not counted is written over
             at = end
             continue
         end, bits = _segment(data, at, stop, table)
@@ -170,7 +169,7 @@ def _words_of_line(
     return stop, words
 
 
-@compiled
+@inlined
 def _is_end(data: Bytes, end: int, stop: int, kind: int) -> bool:
     """Whether a segment of ASCII of one kind ends at `end` for certain."""
     if end == stop:
