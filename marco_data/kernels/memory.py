@@ -88,3 +88,15 @@ def slots_for(n: int) -> int:
     while slots < 2 * n:
         slots *= 2
     return slots
+
+
+@inlined
+def same(data: Bytes, a: int, b: int, size: int) -> bool:
+    """Whether data[a:a + size] is data[b:b + size]."""
+    while size >= 8 and eight(data, a) == eight(data, b):
+        a, b, size = a + 8, b + 8, size - 8
+    if size >= 8:
+        return False
+    while size and item(data, a) == item(data, b):
+        a, b, size = a + 1, b + 1, size - 1
+    return size == 0

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from marco_data.kernels.characters import (
+    ALPHABETIC,
     ALPHANUMERIC,
     BLANK,
     CLASS,
@@ -87,13 +88,14 @@ PLAIN_KIND = 7
 def _plain() -> Seen:
     """[byte] -> what it is among ASCII: part of a word, a mark that may stand inside one, another, or a space.
 
-    With ALPHANUMERIC and FOLDED, as the table has them.
+    With ALPHABETIC, ALPHANUMERIC and FOLDED, as the table has them.
     """
     plain = np.full(256, NOT_PLAIN, np.uint16)
     plain[:128] = [PLAIN_WORD if chr(c).isalnum() or chr(c) == "_" else PLAIN_MARK for c in range(128)]
     plain[[ord(c) for c in "'.,:;"]] = PLAIN_MIDDLE
     plain[[c for c in range(128) if chr(c).isspace()]] = PLAIN_SPACE
     plain[NEWLINE] = PLAIN_LINE_END
+    plain[[c for c in range(128) if chr(c).isalpha()]] |= np.uint16(ALPHABETIC)
     plain[[c for c in range(128) if chr(c).isalnum()]] |= np.uint16(ALPHANUMERIC)
     plain[[c for c in range(128) if chr(c).isupper()]] |= np.uint16(FOLDED)
     return plain
