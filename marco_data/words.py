@@ -119,12 +119,12 @@ def _find_words(texts: Texts, language: Language | None) -> Words:
     table = characters()
     starts, ends, seen, left = kernel.find_words(texts.data, texts.offsets, table)
     if len(left):
-        pieces = [(starts, ends, seen)]
+        pieces = []
         for start, stop in left.tolist():
             line = texts.data[start:stop].tobytes().decode()
             lengths = np.fromiter(map(len, _segments(line, language)), np.int32)
             pieces.append(kernel.trim_segments(texts.data, start, lengths, table))
-        starts, ends, seen = (np.concatenate(places) for places in zip(*pieces, strict=True))
-        order = np.argsort(starts, kind="stable")
-        starts, ends, seen = starts[order], ends[order], seen[order]
+        more = [np.concatenate(places) for places in zip(*pieces, strict=True)]
+        at = np.searchsorted(starts, more[0])
+        starts, ends, seen = (np.insert(*pair) for pair in ((starts, at, more[0]), (ends, at, more[1]), (seen, at, more[2])))
     return Words(starts, ends, seen, np.searchsorted(starts, texts.offsets))

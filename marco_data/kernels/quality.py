@@ -180,12 +180,31 @@ def _join(data: Bytes, starts: Places, ends: Places, room: Room) -> None:
 @compiled
 def _measure_words(seen: Seen, table: Table, stop_words: StopWords, room: Room, row: Figures) -> None:
     """words, word_length, alphabetic_words, stop_words; numbers and counts the distinct words for the n-grams."""
-    joined, begins, behind, ids = room.joined, room.begins, room.behind, room.ids
+    ids, behind, words = room.ids, room.behind, len(seen)
+    distinct = _number_words(words, room)
+    _describe(distinct, table, room)
+    symbols = symbol_characters = alphabetic = characters = 0
+    for i in range(words):
+        behind[i] = characters
+        size, symbol = np.int64(item(room.lengths, ids[i])), np.int64(item(room.symbols, ids[i]))
+        characters += size
+        symbols += symbol
+        symbol_characters += size * symbol
+        alphabetic += (item(seen, i) & ALPHABETIC) != 0
+    behind[words] = characters
+    real = words - symbols
+    row[14], row[15] = real, ratio(characters - symbol_characters, real)
+    row[20], row[21] = ratio(alphabetic, words), _count_stop_words(distinct, stop_words, room)
+
+
+@compiled
+def _number_words(words: int, room: Room) -> int:
+    """Numbers the distinct words in the order of their first places, and counts each; how many they are."""
+    joined, begins, ids = room.joined, room.begins, room.ids
     slots, keys, first, counts = room.slots, room.keys, room.first, room.counts
-    words = len(seen)
     mask = slots_for(words) - 1
     slots[: mask + 1] = 0
-    symbols = symbol_characters = alphabetic = stopping = distinct = characters = 0
+    distinct = 0
     for i in range(words):
         at, end = np.int64(item(begins, i)), np.int64(item(begins, i + 1))
         key = hash_of(joined, at, end)
@@ -203,20 +222,21 @@ def _measure_words(seen: Seen, table: Table, stop_words: StopWords, room: Room, 
             entry, distinct = distinct, distinct + 1
             slots[slot] = distinct
             keys[entry], first[entry], counts[entry] = key, i, 0
-            room.lengths[entry] = _characters(joined, at, end)
-            room.symbols[entry] = _is_symbol(joined, at, end, table)
-            stopping += _is_stop_word(joined, at, end, key, stop_words)
-        ids[i], behind[i] = entry, characters
+        ids[i] = entry
         counts[entry] += 1
-        size = np.int64(item(room.lengths, entry))
-        characters += size
-        alphabetic += (item(seen, i) & ALPHABETIC) != 0
-        symbols += item(room.symbols, entry)
-        symbol_characters += size * item(room.symbols, entry)
-    behind[words] = characters
-    real = words - symbols
-    row[14], row[15] = real, ratio(characters - symbol_characters, real)
-    row[20], row[21] = ratio(alphabetic, words), stopping
+    return distinct
+
+
+@compiled
+def _describe(distinct: int, table: Table, room: Room) -> None:
+    """The characters of each distinct word, and whether all of them are symbols."""
+    joined, begins, first, lengths, symbols = room.joined, room.begins, room.first, room.lengths, room.symbols
+    for entry in range(distinct):
+        at, end = np.int64(item(begins, first[entry])), np.int64(item(begins, first[entry] + 1))
+        lengths[entry] = _characters(joined, at, end)
+        while at < end and item(table, code_point(joined, at)) & SYMBOL:
+            at += width(item(joined, at))
+        symbols[entry] = at == end
 
 
 @inlined
@@ -230,27 +250,24 @@ def _characters(joined: Bytes, at: int, end: int) -> int:
     return n
 
 
-@inlined
-def _is_symbol(joined: Bytes, at: int, end: int, table: Table) -> bool:
-    while at < end and item(table, code_point(joined, at)) & SYMBOL:
-        at += width(item(joined, at))
-    return at == end
-
-
 @compiled
-def _is_stop_word(joined: Bytes, at: int, end: int, key: np.uint64, words: StopWords) -> bool:
-    mask = len(words.slots) - 1
-    slot = _slot(key, mask)
-    while words.slots[slot]:
-        i = words.slots[slot] - 1
-        if words.ends[i] - words.starts[i] == end - at:
-            k = 0
-            while k < end - at and words.utf8[words.starts[i] + k] == joined[at + k]:
-                k += 1
-            if k == end - at:
-                return True
-        slot = (slot + 1) & mask
-    return False
+def _count_stop_words(distinct: int, words: StopWords, room: Room) -> int:
+    joined, begins, first, keys = room.joined, room.begins, room.first, room.keys
+    slots, starts, ends, utf8 = words.slots, words.starts, words.ends, words.utf8
+    mask = len(slots) - 1
+    found = 0
+    for entry in range(distinct):
+        at, end = np.int64(item(begins, first[entry])), np.int64(item(begins, first[entry] + 1))
+        slot = _slot(item(keys, entry), mask)
+        while item(slots, slot):
+            i = np.int64(item(slots, slot)) - 1
+            if item(ends, i) - item(starts, i) == end - at:
+                k = 0
+                while k < end - at and item(utf8, starts[i] + k) == item(joined, at + k):
+                    k += 1
+                found += k == end - at
+            slot = (slot + 1) & mask
+    return found
 
 
 @compiled

@@ -151,7 +151,7 @@ def _words_of_line(
                     break
                 bits |= following
                 end += 1
-        if kind != NOT_PLAIN and _is_end(data, end, stop, kind):
+        if kind != NOT_PLAIN and _is_end(data, end, stop, kind, table):
             if kind == PLAIN_LINE_END:
                 return end, words
             starts[words], ends[words], seen[words] = at, end, bits & ~PLAIN_KIND
@@ -172,12 +172,14 @@ def _words_of_line(
 
 
 @inlined
-def _is_end(data: Bytes, end: int, stop: int, kind: int) -> bool:
+def _is_end(data: Bytes, end: int, stop: int, kind: int, table: Table) -> bool:
     """Whether a segment of ASCII of one kind ends at `end` for certain."""
     if end == stop:
         return True
     following = item(PLAIN, item(data, end)) & PLAIN_KIND
-    if kind != PLAIN_WORD or following != PLAIN_MIDDLE:
+    if kind != PLAIN_WORD:
+        return bool(following != NOT_PLAIN or item(table, code_point(data, end)) & CLASS != MARK)
+    if following != PLAIN_MIDDLE:
         return bool(following != NOT_PLAIN)
     if end + 1 == stop:
         return True
@@ -205,6 +207,11 @@ def _segment(data: Bytes, at: int, stop: int, table: Table) -> tuple[int, int]:
         c = code_point(data, at)
         entry = np.int64(item(table, c))
         following = entry & CLASS
+        if state == LETTER and (following == LETTER or following == MARK):  # most of most words
+            bits |= entry
+            last = c
+            at += width(item(data, at))
+            continue
         if last == ZERO_WIDTH_JOINER and entry & PICTURE:  # WB3c
             state = following
         else:
