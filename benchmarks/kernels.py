@@ -83,16 +83,20 @@ def parts(documents: list[str], code: str, runs: int) -> dict[str, float]:
         for step in steps:
             step(batch)
 
+    def find() -> None:
+        words.forget()
+        words.find_words(column, language)
+
     def twin() -> None:
         for text in documents:
             quality_metrics(text, words.split_words(text, language), stops, 30)
 
-    def peer(kind: type) -> Callable[[], None]:
+    def peer(kind: type) -> Callable[[], object]:
         judge = kind(language=_our_words(language)).filter
-        return lambda: [judge(Document(text=text, id="")) for text in documents] and None
+        return lambda: [judge(Document(text=text, id="")) for text in documents]
 
     return {
-        "words": seconds(lambda: (words.forget(), words.find_words(column, language)), runs),
+        "words": seconds(find, runs),
         "measure_quality, words known": seconds(lambda: quality(batch), runs),
         "sign, words known": seconds(lambda: sign(batch), runs),
         "signatures alone": seconds(lambda: minhash.signatures(hashes, bounds, *minhash.permutations(112)), runs),
@@ -119,8 +123,8 @@ def main() -> None:
     for name, took in parts(documents, given.language, given.runs).items():
         print(f"{name:<40}{megabytes / took:>9.1f} MB/s")
     for state in ("first process after these", "another"):
-        took = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True, check=True).stdout
-        print(f"start-up, {state}: {float(took):.2f} s")
+        answer = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True, check=True).stdout
+        print(f"start-up, {state}: {float(answer):.2f} s")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ otherwise (Korean into morphemes, Burmese into phrases).
 This module does not know about sentences, stop words or letter case.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -70,14 +70,16 @@ def texts_of(column: pa.Array) -> Texts:
     """
     if column.null_count:
         raise ValueError("a text is missing")
-    column.validate(full=True)
     wide = pa.types.is_large_string(column.type)
     _, offsets, data = column.buffers()
     every = np.frombuffer(offsets, np.int64 if wide else np.int32) if offsets else np.zeros(1, np.int64)
     places = every[column.offset : column.offset + len(column) + 1].astype(np.int64)
     if places[-1] >= 1 << 31:
         raise ValueError("a batch of more than 2 GiB of text cannot be measured at once")
-    return Texts(np.frombuffer(data or b"", np.uint8), places)
+    texts = Texts(np.frombuffer(data or b"", np.uint8), places)
+    if _latest is None or not _same(_latest.texts, texts):  # one step after another asks
+        column.validate(full=True)
+    return texts
 
 
 class _Latest(NamedTuple):
@@ -119,12 +121,13 @@ def _find_words(texts: Texts, language: Language | None) -> Words:
     table = characters()
     starts, ends, seen, left = kernel.find_words(texts.data, texts.offsets, table)
     if len(left):
-        pieces = []
-        for start, stop in left.tolist():
+        cuts = np.searchsorted(starts, left[:, 0])
+        parts: list[list[npt.NDArray[Any]]] = [np.split(places, cuts) for places in (starts, ends, seen)]
+        for i, (start, stop) in enumerate(left.tolist()):
             line = texts.data[start:stop].tobytes().decode()
             lengths = np.fromiter(map(len, _segments(line, language)), np.int32)
-            pieces.append(kernel.trim_segments(texts.data, start, lengths, table))
-        more = [np.concatenate(places) for places in zip(*pieces, strict=True)]
-        at = np.searchsorted(starts, more[0])
-        starts, ends, seen = (np.insert(*pair) for pair in ((starts, at, more[0]), (ends, at, more[1]), (seen, at, more[2])))
-    return Words(starts, ends, seen, np.searchsorted(starts, texts.offsets))
+            words = kernel.trim_segments(texts.data, start, lengths, table)
+            for k in range(len(parts)):
+                parts[k].insert(2 * i + 1, words[k])
+        starts, ends, seen = (np.concatenate(places) for places in parts)
+    return Words(starts, ends, seen, np.searchsorted(starts, texts.offsets.astype(np.int32)))

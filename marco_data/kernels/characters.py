@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
-from marco_data.kernels.compiled import compiled, inlined
+from marco_data.kernels.compiled import inlined
 from marco_data.kernels.memory import Bytes, item
 
 Table = npt.NDArray[np.uint16]

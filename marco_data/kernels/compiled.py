@@ -31,8 +31,8 @@ def inlined(function: Function) -> Function:
     return _compile(function, forceinline=True)
 
 
-def _compile(function: Function, **options: bool) -> Function:
-    njit: Any = numba.njit(cache=True, nogil=True, **options)
+def _compile(function: Function, forceinline: bool = False) -> Function:
+    njit: Any = numba.njit(cache=True, nogil=True, forceinline=forceinline)
     given = config.CACHE_DIR
     # Read when the decorator runs: set for this moment only, so that other packages keep their own place.
     config.CACHE_DIR = given or str(cache_folder())

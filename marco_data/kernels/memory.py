@@ -4,19 +4,26 @@ Numba counts negative indices from the end, and has to ask of every index whethe
 This module does not know what the bytes say.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import extending, types
 
 from marco_data.kernels.compiled import compiled, inlined
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+int64: Any = np.int64  # numba takes it for Python's int, a type checker does not
 Bytes = npt.NDArray[np.uint8]
 SLACK = 8
 """What an array must have behind the end of what `copy` writes to it."""
+
+
+def _intrinsic(function: Function) -> Any:
+    """Code that is written out where it is called, with the arguments behind the first."""
+    return extending.intrinsic(function)
 
 
 def _pointer(context: Any, builder: Any, kinds: Any, arguments: Any) -> Any:
@@ -29,7 +36,7 @@ def _eight_bytes(builder: Any, pointer: Any) -> Any:
     return builder.bitcast(pointer, ir.IntType(64).as_pointer())
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def item(context: Any, array: Any, index: Any) -> Any:
     """`array[index]` of an index that is at least 0.
 
@@ -43,7 +50,7 @@ def item(context: Any, array: Any, index: Any) -> Any:
     return array.dtype(array, index), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def eight(context: Any, data: Any, index: Any) -> Any:
     """The bytes data[index:index + 8], which must exist, as one number, the first byte the lowest."""
 
@@ -55,7 +62,7 @@ def eight(context: Any, data: Any, index: Any) -> Any:
     return types.uint64(data, index), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def put_eight(context: Any, data: Any, index: Any, value: Any) -> Any:
     """Writes what `eight` reads."""
 

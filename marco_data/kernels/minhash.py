@@ -72,7 +72,8 @@ def xxh64(data: Bytes, start: int, stop: int) -> np.uint64:
 def _last(data: Bytes, start: int, at: int, stop: int) -> np.uint64:
     """The bytes data[at:stop], fewer than eight, as one number."""
     if stop - start >= 8:
-        return eight(data, stop - 8) >> np.uint64(8) >> np.uint64(8 * (7 - stop + at))
+        whole: np.uint64 = eight(data, stop - 8) >> np.uint64(8) >> np.uint64(8 * (7 - stop + at))
+        return whole
     last = np.uint64(0)
     for k in range(stop - at):
         last |= np.uint64(item(data, at + k)) << np.uint64(8 * k)

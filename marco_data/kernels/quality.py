@@ -28,7 +28,7 @@ from marco_data.kernels.lines import (
     measure_lines,
     ratio,
 )
-from marco_data.kernels.memory import SLACK, Bytes, copy, eight, item, same, slots_for
+from marco_data.kernels.memory import SLACK, Bytes, copy, eight, int64, item, same, slots_for
 from marco_data.kernels.words import NEWLINE, Offsets, Places, Seen
 
 METRICS = 22
@@ -152,18 +152,20 @@ def _room(longest: int, n: int) -> Room:
 @inlined
 def hash_of(data: Bytes, start: int, end: int) -> np.uint64:
     """A hash of data[start:end], at least a byte; SLACK bytes behind it must exist."""
-    h = np.uint64(end - start)
+    h: np.uint64 = np.uint64(end - start)
     while end - start > 8:
         h = (h ^ eight(data, start)) * _BASE
         h ^= h >> np.uint64(32)
         start += 8
     h = (h ^ eight(data, start) << np.uint64(64 - 8 * (end - start))) * _BASE
-    return h ^ (h >> np.uint64(32))
+    hashed: np.uint64 = h ^ h >> np.uint64(32)
+    return hashed
 
 
 @inlined
-def _slot(key: np.uint64, mask: int) -> np.int64:
-    return np.int64((key * _BASE) >> np.uint64(32)) & mask
+def _slot(key: np.uint64, mask: int) -> int:
+    slot: int = int64((key * _BASE) >> np.uint64(32)) & mask
+    return slot
 
 
 @compiled
@@ -173,7 +175,7 @@ def _join(data: Bytes, starts: Places, ends: Places, room: Room) -> None:
     to = 0
     for i in range(len(starts)):
         begins[i] = to
-        to = copy(data, np.int64(starts[i]), np.int64(ends[i]), joined, to)
+        to = copy(data, int64(starts[i]), int64(ends[i]), joined, to)
     begins[len(starts)] = to
 
 
@@ -186,7 +188,7 @@ def _measure_words(seen: Seen, table: Table, stop_words: StopWords, room: Room, 
     symbols = symbol_characters = alphabetic = characters = 0
     for i in range(words):
         behind[i] = characters
-        size, symbol = np.int64(item(room.lengths, ids[i])), np.int64(item(room.symbols, ids[i]))
+        size, symbol = int64(item(room.lengths, ids[i])), int64(item(room.symbols, ids[i]))
         characters += size
         symbols += symbol
         symbol_characters += size * symbol
@@ -206,18 +208,18 @@ def _number_words(words: int, room: Room) -> int:
     slots[: mask + 1] = 0
     distinct = 0
     for i in range(words):
-        at, end = np.int64(item(begins, i)), np.int64(item(begins, i + 1))
+        at, end = int64(item(begins, i)), int64(item(begins, i + 1))
         key = hash_of(joined, at, end)
         slot = _slot(key, mask)
-        entry = np.int64(item(slots, slot)) - 1
+        entry = int64(item(slots, slot)) - 1
         while entry >= 0:
             if item(keys, entry) == key:
-                met = np.int64(item(first, entry))
+                met = int64(item(first, entry))
                 size = item(begins, met + 1) - item(begins, met)
                 if size == end - at and same(joined, item(begins, met), at, size):
                     break
             slot = (slot + 1) & mask
-            entry = np.int64(item(slots, slot)) - 1
+            entry = int64(item(slots, slot)) - 1
         if entry < 0:
             entry, distinct = distinct, distinct + 1
             slots[slot] = distinct
@@ -232,7 +234,7 @@ def _describe(distinct: int, table: Table, room: Room) -> None:
     """The characters of each distinct word, and whether all of them are symbols."""
     joined, begins, first, lengths, symbols = room.joined, room.begins, room.first, room.lengths, room.symbols
     for entry in range(distinct):
-        at, end = np.int64(item(begins, first[entry])), np.int64(item(begins, first[entry] + 1))
+        at, end = int64(item(begins, first[entry])), int64(item(begins, first[entry] + 1))
         lengths[entry] = _characters(joined, at, end)
         while at < end and item(table, code_point(joined, at)) & SYMBOL:
             at += width(item(joined, at))
@@ -245,7 +247,7 @@ def _characters(joined: Bytes, at: int, end: int) -> int:
     n = end - at
     while at < end:
         x = eight(joined, at) << np.uint64(8 * max(0, 8 - end + at))
-        n -= np.int64(((x >> np.uint64(7)) & ~(x >> np.uint64(6)) & _LOW) * _LOW >> np.uint64(56))
+        n -= int64(((x >> np.uint64(7)) & ~(x >> np.uint64(6)) & _LOW) * _LOW >> np.uint64(56))
         at += 8
     return n
 
@@ -257,10 +259,10 @@ def _count_stop_words(distinct: int, words: StopWords, room: Room) -> int:
     mask = len(slots) - 1
     found = 0
     for entry in range(distinct):
-        at, end = np.int64(item(begins, first[entry])), np.int64(item(begins, first[entry] + 1))
+        at, end = int64(item(begins, first[entry])), int64(item(begins, first[entry] + 1))
         slot = _slot(item(keys, entry), mask)
         while item(slots, slot):
-            i = np.int64(item(slots, slot)) - 1
+            i = int64(item(slots, slot)) - 1
             if item(ends, i) - item(starts, i) == end - at:
                 k = 0
                 while k < end - at and item(utf8, starts[i] + k) == item(joined, at + k):
@@ -294,10 +296,10 @@ def _measure_top_grams(words: int, characters: int, room: Room, row: Figures) ->
         for k in range(found):
             key = item(pending, k)
             slot = _slot(key, mask)
-            entry = np.int64(item(slots, slot)) - 1
+            entry = int64(item(slots, slot)) - 1
             while entry >= 0 and item(keys, entry) != key:
                 slot = (slot + 1) & mask
-                entry = np.int64(item(slots, slot)) - 1
+                entry = int64(item(slots, slot)) - 1
             if entry < 0:
                 entry, distinct = distinct, distinct + 1
                 slots[slot] = distinct
@@ -305,7 +307,7 @@ def _measure_top_grams(words: int, characters: int, room: Room, row: Figures) ->
             counts[entry] += 1
             grams[places[k]] = entry
         for k in range(found):
-            entry = np.int64(grams[places[k]])
+            entry = int64(grams[places[k]])
             grams[places[k]] = entry if item(counts, entry) > 1 else -1
         for entry in range(1, distinct):
             if counts[entry] > counts[most]:
@@ -326,21 +328,21 @@ def _measure_duplicate_grams(words: int, characters: int, room: Room, row: Figur
         slots[: mask + 1] = 0
         repeated = following = 0
         for k in range(found):
-            i = np.int64(item(places, k))
+            i = int64(item(places, k))
             if i < following or i + n > words:
                 continue
-            at, end = np.int64(item(begins, i)), np.int64(item(begins, i + n))
+            at, end = int64(item(begins, i)), int64(item(begins, i + n))
             key = hash_of(joined, at, end)
             slot = _slot(key, mask)
-            met = np.int64(item(slots, slot)) - 1
+            met = int64(item(slots, slot)) - 1
             while met >= 0:
                 if item(keys, met) == key:
-                    a = np.int64(item(begins, item(places, met)))
-                    b = np.int64(item(begins, item(places, met) + n))
+                    a = int64(item(begins, item(places, met)))
+                    b = int64(item(begins, item(places, met) + n))
                     if b - a == end - at and same(joined, a, at, end - at):
                         break
                 slot = (slot + 1) & mask
-                met = np.int64(item(slots, slot)) - 1
+                met = int64(item(slots, slot)) - 1
             if met >= 0:
                 repeated += behind[i + n] - behind[i]
                 following = i + n
@@ -360,7 +362,7 @@ def _repeated_places(words: int, room: Room) -> int:
     for i in range(found):
         room.places[i] = i
     if found:
-        prefix = min(_MOST_PREFIX, max(16, 8 * np.int64((7 * room.begins[words] + 8 * words) // (16 * words))))
+        prefix: int = min(_MOST_PREFIX, max(16, 8 * int64((7 * room.begins[words] + 8 * words) // (16 * words))))
         found = _keep_alike(prefix // 16 * 8, found, room)
         found = _keep_alike(prefix, found, room)
     return found
@@ -373,7 +375,7 @@ def _keep_alike(prefix: int, found: int, room: Room) -> int:
     mask = _MARKS * slots_for(found) - 1
     marks[: mask + 1] = 0
     for k in range(found):
-        at = np.int64(item(begins, item(places, k)))
+        at = int64(item(begins, item(places, k)))
         h = np.uint64(0)
         for shift in range(0, prefix, 8):
             h = (h ^ eight(joined, at + shift)) * _BASE
@@ -382,7 +384,7 @@ def _keep_alike(prefix: int, found: int, room: Room) -> int:
         marks[hashes[k]] += item(marks, hashes[k]) < 2
     kept = 0
     for k in range(found):
-        i = np.int64(item(places, k))
+        i = int64(item(places, k))
         places[kept] = i
         shorter = item(begins, i + _LEAST_DUPLICATE) - item(begins, i) < prefix
         kept += shorter | (item(marks, hashes[k]) > 1)

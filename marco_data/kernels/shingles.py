@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from marco_data.kernels.characters import ALPHANUMERIC, FOLDED, SPACE, Folding, Table, code_point, width
 from marco_data.kernels.compiled import compiled, inlined
-from marco_data.kernels.memory import SLACK, Bytes, copy, item, slots_for
+from marco_data.kernels.memory import SLACK, Bytes, copy, int64, item, slots_for
 from marco_data.kernels.minhash import Hashes, xxh64
 from marco_data.kernels.words import Offsets, Places, Seen
 
@@ -100,7 +100,7 @@ def _fold_words(
             continue
         begins[units] = to
         units += 1
-        at, end = np.int64(starts[k]), np.int64(ends[k])
+        at, end = int64(starts[k]), int64(ends[k])
         if seen[k] & FOLDED:
             while at < end and item(data, at) < 0x80:
                 folded[to] = _lower(item(data, at))

@@ -39,7 +39,7 @@ from marco_data.kernels.characters import (
     width,
 )
 from marco_data.kernels.compiled import compiled, inlined
-from marco_data.kernels.memory import Bytes, item
+from marco_data.kernels.memory import Bytes, int64, item
 
 Offsets = npt.NDArray[np.int64]
 Places = npt.NDArray[np.int32]
@@ -142,11 +142,11 @@ def _words_of_line(
     What is ASCII and stands beside ASCII needs few rules, and is most of most texts.
     """
     while at < stop:
-        bits = np.int64(item(PLAIN, item(data, at)))
+        bits = int64(item(PLAIN, item(data, at)))
         kind, end = bits & PLAIN_KIND, at + 1
         if kind == PLAIN_WORD:
             while end < stop:
-                following = np.int64(item(PLAIN, item(data, end)))
+                following = int64(item(PLAIN, item(data, end)))
                 if following & PLAIN_KIND != PLAIN_WORD:
                     break
                 bits |= following
@@ -177,10 +177,10 @@ def _is_end(data: Bytes, end: int, stop: int, kind: int, table: Table) -> bool:
     if end == stop:
         return True
     following = item(PLAIN, item(data, end)) & PLAIN_KIND
-    if kind != PLAIN_WORD:
-        return bool(following != NOT_PLAIN or item(table, code_point(data, end)) & CLASS != MARK)
-    if following != PLAIN_MIDDLE:
-        return bool(following != NOT_PLAIN)
+    if following == NOT_PLAIN:
+        return kind != PLAIN_WORD and bool(item(table, code_point(data, end)) & CLASS != MARK)
+    if kind != PLAIN_WORD or following != PLAIN_MIDDLE:
+        return True
     if end + 1 == stop:
         return True
     behind = item(PLAIN, item(data, end + 1)) & PLAIN_KIND
@@ -198,16 +198,16 @@ def _next_line(data: Bytes, at: int, stop: int) -> int:
 def _segment(data: Bytes, at: int, stop: int, table: Table) -> tuple[int, int]:
     """(where the segment that begins at `at` ends, what it holds); (-1, _) where it meets a dictionary script."""
     last = code_point(data, at)
-    bits = np.int64(item(table, last))
+    bits = int64(item(table, last))
     state = bits & CLASS
     at += width(item(data, at))
     if state == DICTIONARY:
         return -1, bits
     while at < stop:
         c = code_point(data, at)
-        entry = np.int64(item(table, c))
+        entry = int64(item(table, c))
         following = entry & CLASS
-        if state == LETTER and (following == LETTER or following == MARK):  # most of most words
+        if state == LETTER and following in (LETTER, MARK):  # most of most words
             bits |= entry
             last = c
             at += width(item(data, at))
@@ -215,7 +215,7 @@ def _segment(data: Bytes, at: int, stop: int, table: Table) -> tuple[int, int]:
         if last == ZERO_WIDTH_JOINER and entry & PICTURE:  # WB3c
             state = following
         else:
-            rule = np.int64(item(RULES, state << 4 | following))
+            rule = int64(item(RULES, state << 4 | following))
             if rule > BREAK:
                 behind = _class_behind(data, at, stop, table)
                 letter = behind == HEBREW or (behind == LETTER and rule == IF_LETTER)
@@ -235,7 +235,7 @@ def _class_behind(data: Bytes, at: int, stop: int, table: Table) -> np.int64:
     """The class of the character after the one at `at` and its marks; OTHER at the end."""
     at += width(item(data, at))
     while at < stop:
-        kind = np.int64(item(table, code_point(data, at)) & CLASS)
+        kind: np.int64 = int64(item(table, code_point(data, at)) & CLASS)
         if kind != MARK:
             return kind
         at += width(item(data, at))
@@ -264,7 +264,7 @@ def trim_segments(data: Bytes, at: int, lengths: Places, table: Table) -> tuple[
     for length in lengths:
         end, bits = at, np.int64(0)
         for _ in range(length):
-            bits |= np.int64(item(table, code_point(data, end)))
+            bits |= int64(item(table, code_point(data, end)))
             end += width(item(data, end))
         first, last = trimmed(data, at, end, table) if bits & BLANK else (at, end)
         if first < last:

@@ -59,7 +59,8 @@ class MeasureQuality(Step):
         def measure(batch: pa.RecordBatch) -> StepOutput:
             texts = texts_of(batch.column("text"))
             words = find_words(texts, language)
-            figures = quality.measure(*texts, *words, table, stop_words, self.short_line_characters)
+            places = (words.starts, words.ends, words.seen, words.first)
+            figures = quality.measure(texts.data, texts.offsets, *places, table, stop_words, self.short_line_characters)
             columns = {
                 field.name: pa.array(rounded(figures[:, i]).astype(field.type.to_pandas_dtype()), field.type)
                 for i, field in enumerate(self.adds)

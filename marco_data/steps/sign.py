@@ -69,7 +69,9 @@ class Sign(Step):
         size = self.shingle_sizes.get(language.code, language.shingle_size)
 
         def of_words(texts: Texts) -> tuple[Hashes, Offsets]:
-            return shingles.word_shingles(*texts, *find_words(texts, language), characters(), folding(), size)
+            words = find_words(texts, language)
+            places = (words.starts, words.ends, words.seen, words.first)
+            return shingles.word_shingles(texts.data, texts.offsets, *places, characters(), folding(), size)
 
         def of_characters(texts: Texts) -> tuple[Hashes, Offsets]:
             return shingles.character_shingles(texts.data, texts.offsets, characters(), folding(), size)
