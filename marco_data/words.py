@@ -18,7 +18,7 @@ otherwise (Korean into morphemes, Burmese into phrases).
 This module does not know about sentences, stop words or letter case.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -52,10 +52,14 @@ class Texts(NamedTuple):
 
 
 class Words(NamedTuple):
-    """The words of a batch: of text i the first[i]-th to first[i + 1]-th, each data[start:end]."""
+    """The words of a batch: of text i the first[i]-th to first[i + 1]-th, each data[start:end].
+
+    `seen` is what the characters of each are, in the bits of `kernels.characters`.
+    """
 
     starts: npt.NDArray[np.int32]
     ends: npt.NDArray[np.int32]
+    seen: npt.NDArray[np.uint16]
     first: npt.NDArray[np.int64]
 
 
@@ -66,14 +70,16 @@ def texts_of(column: pa.Array) -> Texts:
     """
     if column.null_count:
         raise ValueError("a text is missing")
-    column.validate(full=True)
     wide = pa.types.is_large_string(column.type)
     _, offsets, data = column.buffers()
     every = np.frombuffer(offsets, np.int64 if wide else np.int32) if offsets else np.zeros(1, np.int64)
     places = every[column.offset : column.offset + len(column) + 1].astype(np.int64)
     if places[-1] >= 1 << 31:
         raise ValueError("a batch of more than 2 GiB of text cannot be measured at once")
-    return Texts(np.frombuffer(data or b"", np.uint8), places)
+    texts = Texts(np.frombuffer(data or b"", np.uint8), places)
+    if _latest is None or not _same(_latest.texts, texts):  # one step after another asks
+        column.validate(full=True)
+    return texts
 
 
 class _Latest(NamedTuple):
@@ -110,17 +116,18 @@ def _same(known: Texts, texts: Texts) -> bool:
 
 def _find_words(texts: Texts, language: Language | None) -> Words:
     from marco_data.kernels import words as kernel  # numba takes 0.6 s to import: not for a plan
-    from marco_data.kernels.characters import word_classes
+    from marco_data.kernels.characters import characters
 
-    table = word_classes()
-    starts, ends, left = kernel.find_words(texts.data, texts.offsets, table)
+    table = characters()
+    starts, ends, seen, left = kernel.find_words(texts.data, texts.offsets, table)
     if len(left):
-        pieces = [(starts, ends)]
-        for start, stop in left.tolist():
+        cuts = np.searchsorted(starts, left[:, 0])
+        parts: list[list[npt.NDArray[Any]]] = [np.split(places, cuts) for places in (starts, ends, seen)]
+        for i, (start, stop) in enumerate(left.tolist()):
             line = texts.data[start:stop].tobytes().decode()
             lengths = np.fromiter(map(len, _segments(line, language)), np.int32)
-            pieces.append(kernel.trim_segments(texts.data, start, lengths, table))
-        starts, ends = (np.concatenate(places) for places in zip(*pieces, strict=True))
-        order = np.argsort(starts, kind="stable")
-        starts, ends = starts[order], ends[order]
-    return Words(starts, ends, np.searchsorted(starts, texts.offsets))
+            words = kernel.trim_segments(texts.data, start, lengths, table)
+            for k in range(len(parts)):
+                parts[k].insert(2 * i + 1, words[k])
+        starts, ends, seen = (np.concatenate(places) for places in parts)
+    return Words(starts, ends, seen, np.searchsorted(starts, texts.offsets.astype(np.int32)))

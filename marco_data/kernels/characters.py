@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
-from marco_data.kernels.compiled import compiled
+from marco_data.kernels.compiled import inlined
+from marco_data.kernels.memory import Bytes, item
 
-Bytes = npt.NDArray[np.uint8]
 Table = npt.NDArray[np.uint16]
 
 # MARK is what attaches to the character before it (Extend, Format, the zero width joiner); DICTIONARY the scripts
@@ -32,7 +32,7 @@ CLASSES = (
 OTHER, LINE_END, MARK, LETTER, HEBREW, DIGIT, JOINER, MID_LETTER, MID_NUMBER, MID_BOTH = range(10)
 SINGLE_QUOTE, DOUBLE_QUOTE, FLAG, HANGUL, DICTIONARY = range(10, 15)
 CLASS = 15
-PICTURE, SPACE, BLANK, ALPHABETIC, ALPHANUMERIC, SYMBOL, TERMINAL = (1 << i for i in range(4, 11))
+PICTURE, SPACE, BLANK, ALPHABETIC, ALPHANUMERIC, FOLDED, SYMBOL, TERMINAL = (1 << i for i in range(4, 12))
 
 CODE_POINTS = 0x110000
 ZERO_WIDTH_SPACE = 0x200B
@@ -73,6 +73,7 @@ def characters(symbols: str = "", terminals: str = "") -> Table:
             table[_members(members)] |= np.uint16(bit)
     table[np.strings.isalpha(_EVERY)] |= np.uint16(ALPHABETIC)
     table[np.strings.isalnum(_EVERY)] |= np.uint16(ALPHANUMERIC)
+    table[folding().place > 0] |= np.uint16(FOLDED)
     table.flags.writeable = False
     return table
 
@@ -103,7 +104,7 @@ def folding() -> Folding:
     return Folding(place, starts, np.frombuffer(b"".join(folded), np.uint8))
 
 
-@compiled
+@inlined
 def width(lead: int) -> int:
     """The bytes of the character that begins with byte `lead`."""
     if lead < 0x80:
@@ -113,24 +114,24 @@ def width(lead: int) -> int:
     return 3 if lead < 0xF0 else 4
 
 
-@compiled
+@inlined
 def code_point(data: Bytes, at: int) -> np.int64:
     """The character that begins at data[at]; the text must be valid UTF-8."""
-    lead = np.int64(data[at])
+    lead = np.int64(item(data, at))
     if lead < 0x80:
         return lead
     if lead < 0xE0:
-        return (lead & 0x1F) << 6 | np.int64(data[at + 1] & 0x3F)
-    two = np.int64(data[at + 1] & 0x3F) << 6 | np.int64(data[at + 2] & 0x3F)
+        return (lead & 0x1F) << 6 | np.int64(item(data, at + 1) & 0x3F)
+    two = np.int64(item(data, at + 1) & 0x3F) << 6 | np.int64(item(data, at + 2) & 0x3F)
     if lead < 0xF0:
         return (lead & 0x0F) << 12 | two
-    return (lead & 0x07) << 18 | two << 6 | np.int64(data[at + 3] & 0x3F)
+    return (lead & 0x07) << 18 | two << 6 | np.int64(item(data, at + 3) & 0x3F)
 
 
-@compiled
+@inlined
 def before(data: Bytes, at: int) -> int:
     """Where the character begins that ends before data[at]."""
     at -= 1
-    while data[at] & 0xC0 == 0x80:
+    while item(data, at) & 0xC0 == 0x80:
         at -= 1
     return at

@@ -1,4 +1,4 @@
-"""`@compiled`: a function that numba compiles once per machine.
+"""`@compiled` and `@inlined`: functions that numba compiles once per machine.
 
 Where the machine code is kept is decided here and nowhere else. Numba's own choice is `__pycache__` beside the
 source, which is read-only in a container image and shared between nodes on a network file system. Ours is a
@@ -62,7 +62,16 @@ class _Kept(FunctionCache):  # type: ignore[misc]
 
 def compiled(function: Function) -> Function:
     """`function` in machine code: no Python objects inside, the lock on the interpreter released."""
-    dispatcher: Any = numba.njit(nogil=True)(function)
+    return _compile(function)
+
+
+def inlined(function: Function) -> Function:
+    """As `compiled`, for what is called for a byte or a word: its code goes wherever it is called."""
+    return _compile(function, forceinline=True)
+
+
+def _compile(function: Function, forceinline: bool = False) -> Function:
+    dispatcher: Any = numba.njit(nogil=True, forceinline=forceinline)(function)
     given = config.CACHE_DIR
     # Read when the cache is made: set for this moment only, so that other packages keep their own place.
     config.CACHE_DIR = given or str(cache_folder())

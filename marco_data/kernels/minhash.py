@@ -14,9 +14,9 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from marco_data.kernels.compiled import compiled
+from marco_data.kernels.compiled import compiled, inlined
+from marco_data.kernels.memory import Bytes, eight, item
 
-Bytes = npt.NDArray[np.uint8]
 Hashes = npt.NDArray[np.uint32]
 
 _P1 = np.uint64(0x9E3779B185EBCA87)
@@ -39,21 +39,9 @@ def permutations(hashes: int) -> tuple[Hashes, Hashes]:
     return state.astype(np.uint32) | np.uint32(1), (state >> np.uint64(32)).astype(np.uint32)
 
 
-@compiled
+@inlined
 def _rotate(x: np.uint64, bits: int) -> np.uint64:
     return (x << np.uint64(bits)) | (x >> np.uint64(64 - bits))
-
-
-@compiled
-def _four(data: Bytes, at: int) -> np.uint64:
-    a, b, c, d = data[at], data[at + 1], data[at + 2], data[at + 3]
-    low = np.uint64(a) | np.uint64(b) << np.uint64(8)
-    return low | np.uint64(c) << np.uint64(16) | np.uint64(d) << np.uint64(24)
-
-
-@compiled
-def _eight(data: Bytes, at: int) -> np.uint64:
-    return _four(data, at) | _four(data, at + 4) << np.uint64(32)
 
 
 @compiled
@@ -63,10 +51,10 @@ def xxh64(data: Bytes, start: int, stop: int) -> np.uint64:
     if stop - start >= 32:
         v1, v2, v3, v4 = _P1 + _P2, _P2, np.uint64(0), np.uint64(0) - _P1
         while at + 32 <= stop:
-            v1 = _rotate(v1 + _eight(data, at) * _P2, 31) * _P1
-            v2 = _rotate(v2 + _eight(data, at + 8) * _P2, 31) * _P1
-            v3 = _rotate(v3 + _eight(data, at + 16) * _P2, 31) * _P1
-            v4 = _rotate(v4 + _eight(data, at + 24) * _P2, 31) * _P1
+            v1 = _rotate(v1 + eight(data, at) * _P2, 31) * _P1
+            v2 = _rotate(v2 + eight(data, at + 8) * _P2, 31) * _P1
+            v3 = _rotate(v3 + eight(data, at + 16) * _P2, 31) * _P1
+            v4 = _rotate(v4 + eight(data, at + 24) * _P2, 31) * _P1
             at += 32
         h = _rotate(v1, 1) + _rotate(v2, 7) + _rotate(v3, 12) + _rotate(v4, 18)
         for v in (v1, v2, v3, v4):
@@ -75,14 +63,32 @@ def xxh64(data: Bytes, start: int, stop: int) -> np.uint64:
         h = _P5
     h += np.uint64(stop - start)
     while at + 8 <= stop:
-        h = _rotate(h ^ (_rotate(_eight(data, at) * _P2, 31) * _P1), 27) * _P1 + _P4
+        h = _rotate(h ^ (_rotate(eight(data, at) * _P2, 31) * _P1), 27) * _P1 + _P4
         at += 8
-    if at + 4 <= stop:
-        h = _rotate(h ^ (_four(data, at) * _P1), 23) * _P2 + _P3
-        at += 4
-    while at < stop:
-        h = _rotate(h ^ (np.uint64(data[at]) * _P5), 11) * _P1
-        at += 1
+    return _finish(h, _last(data, start, at, stop), stop - at)
+
+
+@inlined
+def _last(data: Bytes, start: int, at: int, stop: int) -> np.uint64:
+    """The bytes data[at:stop], fewer than eight, as one number."""
+    if stop - start >= 8:
+        whole: np.uint64 = eight(data, stop - 8) >> np.uint64(8) >> np.uint64(8 * (7 - stop + at))
+        return whole
+    last = np.uint64(0)
+    for k in range(stop - at):
+        last |= np.uint64(item(data, at + k)) << np.uint64(8 * k)
+    return last
+
+
+@inlined
+def _finish(h: np.uint64, last: np.uint64, left: int) -> np.uint64:
+    """`h` with the last `left` bytes. Their number is anyone's guess, so all steps are taken and those due are kept."""
+    four = _rotate(h ^ ((last & np.uint64(0xFFFFFFFF)) * _P1), 23) * _P2 + _P3
+    h, last = (four, last >> np.uint64(32)) if left & 4 else (h, last)
+    for k in range(3):
+        one = _rotate(h ^ ((last & np.uint64(0xFF)) * _P5), 11) * _P1
+        h = one if k < left & 3 else h
+        last >>= np.uint64(8)
     h = (h ^ (h >> np.uint64(33))) * _P2
     h = (h ^ (h >> np.uint64(29))) * _P3
     return h ^ (h >> np.uint64(32))

@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from marco_data.kernels.characters import ALPHANUMERIC, SPACE, Bytes, Folding, Table, code_point, width
-from marco_data.kernels.compiled import compiled
+from marco_data.kernels.characters import ALPHANUMERIC, FOLDED, SPACE, Folding, Table, code_point, width
+from marco_data.kernels.compiled import compiled, inlined
+from marco_data.kernels.memory import SLACK, Bytes, copy, int64, item, slots_for
 from marco_data.kernels.minhash import Hashes, xxh64
-from marco_data.kernels.words import Offsets, Places
+from marco_data.kernels.words import Offsets, Places, Seen
 
 _MOST_GROWTH = 3  # U+0390 is two bytes and folds to six; nothing grows more
 _SPACE = 0x20
@@ -36,6 +37,7 @@ def word_shingles(
     offsets: Offsets,
     starts: Places,
     ends: Places,
+    seen: Seen,
     first: Offsets,
     table: Table,
     folding: Folding,
@@ -46,7 +48,7 @@ def word_shingles(
     n = 0
     for i in range(len(offsets) - 1):
         a, b = first[i], first[i + 1]
-        units = _fold_words(data, starts[a:b], ends[a:b], table, folding, room)
+        units = _fold_words(data, starts[a:b], ends[a:b], seen[a:b], table, folding, room)
         gap = 1
         if units == 0:
             gap, units = 0, _fold_characters(data, offsets[i], offsets[i + 1], table, folding, room)
@@ -78,99 +80,105 @@ def _rooms(offsets: Offsets) -> tuple[Hashes, Offsets, Room]:
     # No more shingles than characters, of which folding makes up to three; what stays untouched costs nothing.
     characters = _MOST_GROWTH * longest + 1
     room = Room(
-        np.empty(2 * characters, np.uint8), np.empty(characters + 1, np.int64), np.zeros(_slots(characters), np.int32)
+        np.empty(2 * characters + SLACK, np.uint8),
+        np.empty(characters + 1, np.int64),
+        np.zeros(slots_for(characters), np.int32),
     )
     out = np.empty(_MOST_GROWTH * (offsets[-1] - offsets[0]) + texts, np.uint32)
     return out, np.zeros(texts + 1, np.int64), room
 
 
 @compiled
-def _slots(n: int) -> int:
-    slots = 8
-    while slots < 2 * n:
-        slots *= 2
-    return slots
-
-
-@compiled
-def _fold_words(data: Bytes, starts: Places, ends: Places, table: Table, folding: Folding, room: Room) -> int:
+def _fold_words(
+    data: Bytes, starts: Places, ends: Places, seen: Seen, table: Table, folding: Folding, room: Room
+) -> int:
     """The words that count, folded, a space behind each; how many they are."""
-    folded = room.folded
+    folded, begins = room.folded, room.units
     to = units = 0
     for k in range(len(starts)):
-        at, end, begin, seen = starts[k], ends[k], to, np.int64(0)
-        while at < end:
-            c = code_point(data, at)
-            seen |= np.int64(table[c])
-            if c < 0x80:
-                folded[to] = c + 0x20 * (0x41 <= c <= 0x5A)
+        if not seen[k] & ALPHANUMERIC:
+            continue
+        begins[units] = to
+        units += 1
+        at, end = int64(starts[k]), int64(ends[k])
+        if seen[k] & FOLDED:
+            while at < end and item(data, at) < 0x80:
+                folded[to] = _lower(item(data, at))
                 at, to = at + 1, to + 1
-            else:
-                to = _fold_beyond_ascii(data, at, c, folding, folded, to)
-                at += width(data[at])
-        if seen & ALPHANUMERIC:
-            folded[to] = _SPACE
-            to += 1
-            room.units[units] = begin
-            units += 1
+            if at < end:
+                to = _fold(data, at, end, table, folding, folded, to)
         else:
-            to = begin
-    room.units[units] = to
+            to = copy(data, at, end, folded, to)
+        folded[to] = _SPACE
+        to += 1
+    begins[units] = to
     return units
 
 
 @compiled
 def _fold_characters(data: Bytes, at: int, stop: int, table: Table, folding: Folding, room: Room) -> int:
     """The text folded, without white space; how many characters that makes."""
-    folded = room.folded
+    folded, begins = room.folded, room.units
     to = units = 0
     while at < stop:
         c = code_point(data, at)
-        if not table[c] & SPACE:
-            begin = to
-            if c < 0x80:
-                folded[to] = c + 0x20 * (0x41 <= c <= 0x5A)
-                to += 1
-            else:
-                to = _fold_beyond_ascii(data, at, c, folding, folded, to)
-            for k in range(begin, to):  # a letter may fold to three
-                if folded[k] & 0xC0 != 0x80:
-                    room.units[units] = k
-                    units += 1
-        at += width(data[at])
-    room.units[units] = to
+        entry, size = item(table, c), width(item(data, at))
+        if not entry & (SPACE | FOLDED):
+            begins[units] = to
+            units += 1
+            to = copy(data, at, at + size, folded, to)
+        elif entry & FOLDED:
+            begin, to = to, _fold(data, at, at + size, table, folding, folded, to)
+            units = _find_units(folded, begin, to, begins, units)
+        at += size
+    begins[units] = to
+    return units
+
+
+@inlined
+def _lower(byte: int) -> int:
+    return byte + 0x20 * (0x41 <= byte <= 0x5A)
+
+
+@compiled
+def _find_units(folded: Bytes, begin: int, end: int, begins: Offsets, units: int) -> int:
+    """Appends where each character of folded[begin:end] begins: a letter may fold to three."""
+    for k in range(begin, end):
+        if folded[k] & 0xC0 != 0x80:
+            begins[units] = k
+            units += 1
     return units
 
 
 @compiled
-def _fold_beyond_ascii(data: Bytes, at: int, c: np.int64, folding: Folding, folded: Bytes, to: int) -> int:
-    """Writes the folding of the character c at data[at] to folded[to:]; behind it."""
-    place = folding.place[c]
-    if place:
-        for k in range(folding.starts[place], folding.starts[place + 1]):
-            folded[to] = folding.utf8[k]
-            to += 1
-        return to
-    for k in range(width(data[at])):
-        folded[to + k] = data[at + k]
-    return to + width(data[at])
+def _fold(data: Bytes, at: int, end: int, table: Table, folding: Folding, folded: Bytes, to: int) -> int:
+    """Writes the characters of data[at:end], folded, to folded[to:]; behind them."""
+    while at < end:
+        c, size = code_point(data, at), width(item(data, at))
+        if item(table, c) & FOLDED:
+            place = item(folding.place, c)
+            to = copy(folding.utf8, item(folding.starts, place), item(folding.starts, place + 1), folded, to)
+        else:
+            to = copy(data, at, at + size, folded, to)
+        at += size
+    return to
 
 
 @compiled
 def _distinct(room: Room, units: int, size: int, gap: int, out: Hashes, n: int) -> int:
     """Appends the hashes not seen before of all windows of `size` units to out[:n]; `gap` bytes end each unit."""
     windows = max(1, units - size + 1)
-    mask = _slots(windows) - 1
-    slots, begin = room.slots, n
+    mask = slots_for(windows) - 1
+    folded, begins, slots, first = room.folded, room.units, room.slots, n
     slots[: mask + 1] = 0
     for i in range(windows):
-        end = room.units[min(i + size, units)] - (gap if units else 0)
-        h = np.uint32(xxh64(room.folded, room.units[i], end))
+        end = item(begins, min(i + size, units)) - (gap if units else 0)
+        h = np.uint32(xxh64(folded, item(begins, i), end))
         slot = np.int64(h) & mask
-        while slots[slot] and out[begin + slots[slot] - 1] != h:
+        while item(slots, slot) and item(out, first + item(slots, slot) - 1) != h:
             slot = (slot + 1) & mask
-        if not slots[slot]:
+        if not item(slots, slot):
             out[n] = h
             n += 1
-            slots[slot] = n - begin
+            slots[slot] = n - first
     return n

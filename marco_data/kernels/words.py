@@ -1,8 +1,9 @@
 """Where the words of many texts begin and end, by the word boundaries of Unicode (UAX #29) as ICU applies them.
 
 In: the UTF-8 bytes of the texts of a batch, one after the other, and the table of `characters`. Out: the first
-byte and the end of each word, white space left out, in order; and the stretches of lines that hold a character of
-a dictionary script, which are left to ICU. A line end always parts words, so the lines beside them are settled.
+byte and the end of each word, white space left out, in order, and what its characters are, for those who look at
+words later; and the stretches of lines that hold a character of a dictionary script, which are left to ICU. A line
+end always parts words, so the lines beside them are settled.
 
 The specification is `marco_data.words.split_words`. This module does not know languages.
 """
@@ -11,12 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from marco_data.kernels.characters import (
+    ALPHABETIC,
+    ALPHANUMERIC,
     BLANK,
     CLASS,
     DICTIONARY,
     DIGIT,
     DOUBLE_QUOTE,
     FLAG,
+    FOLDED,
     HANGUL,
     HEBREW,
     JOINER,
@@ -29,16 +33,17 @@ from marco_data.kernels.characters import (
     OTHER,
     PICTURE,
     SINGLE_QUOTE,
-    Bytes,
     Table,
     before,
     code_point,
     width,
 )
-from marco_data.kernels.compiled import compiled
+from marco_data.kernels.compiled import compiled, inlined
+from marco_data.kernels.memory import Bytes, int64, item
 
 Offsets = npt.NDArray[np.int64]
 Places = npt.NDArray[np.int32]
+Seen = npt.NDArray[np.uint16]  # of a word: the bits that any of its characters has in the table, class aside
 
 NEWLINE = 0x0A
 ZERO_WIDTH_JOINER = 0x200D
@@ -51,7 +56,7 @@ BREAK, IF_LETTER, IF_HEBREW, IF_DIGIT = range(32, 36)
 
 
 def _rules() -> npt.NDArray[np.uint8]:
-    """[state, class of the next character] -> the state behind it, or BREAK, or what must come behind it to join."""
+    """[state * 16 + class of the next character] -> the state behind it, or BREAK, or what must come next to join."""
     rules = np.full((QUOTED + 1, CLASS + 1), BREAK, np.uint8)
     everything, letters = range(CLASS + 1), (LETTER, HEBREW)
     for state in range(QUOTED + 1):
@@ -71,21 +76,28 @@ def _rules() -> npt.NDArray[np.uint8]:
     rules[HEBREW, DOUBLE_QUOTE] = IF_HEBREW  # WB7b, WB7c
     rules[DIGIT, [MID_NUMBER, MID_BOTH, SINGLE_QUOTE]] = IF_DIGIT  # WB11, WB12
     rules[FLAG, FLAG] = OTHER  # WB15, WB16: the third begins another pair
-    return rules
+    return rules.ravel()
 
 
 RULES = _rules()
 
 NOT_PLAIN, PLAIN_WORD, PLAIN_MIDDLE, PLAIN_MARK, PLAIN_SPACE, PLAIN_LINE_END = range(6)
+PLAIN_KIND = 7
 
 
-def _plain() -> npt.NDArray[np.uint8]:
-    """[byte] -> what it is among ASCII: part of a word, a mark that may stand inside one, another, or a space."""
-    plain = np.full(256, NOT_PLAIN, np.uint8)
+def _plain() -> Seen:
+    """[byte] -> what it is among ASCII: part of a word, a mark that may stand inside one, another, or a space.
+
+    With ALPHABETIC, ALPHANUMERIC and FOLDED, as the table has them.
+    """
+    plain = np.full(256, NOT_PLAIN, np.uint16)
     plain[:128] = [PLAIN_WORD if chr(c).isalnum() or chr(c) == "_" else PLAIN_MARK for c in range(128)]
     plain[[ord(c) for c in "'.,:;"]] = PLAIN_MIDDLE
     plain[[c for c in range(128) if chr(c).isspace()]] = PLAIN_SPACE
     plain[NEWLINE] = PLAIN_LINE_END
+    plain[[c for c in range(128) if chr(c).isalpha()]] |= np.uint16(ALPHABETIC)
+    plain[[c for c in range(128) if chr(c).isalnum()]] |= np.uint16(ALPHANUMERIC)
+    plain[[c for c in range(128) if chr(c).isupper()]] |= np.uint16(FOLDED)
     return plain
 
 
@@ -93,20 +105,20 @@ PLAIN = _plain()
 
 
 @compiled
-def find_words(data: Bytes, offsets: Offsets, table: Table) -> tuple[Places, Places, Places]:
-    """(starts, ends, left): the words of the texts data[offsets[i]:offsets[i + 1]], and what is left to ICU.
+def find_words(data: Bytes, offsets: Offsets, table: Table) -> tuple[Places, Places, Seen, Places]:
+    """(starts, ends, seen, left): the words of the texts data[offsets[i]:offsets[i + 1]], and what is left to ICU.
 
     `left` is int32[m, 2]: stretches of whole lines of one text, in which no words were looked for.
     """
-    n = offsets[-1] - offsets[0]
-    starts, ends = np.empty(n, np.int32), np.empty(n, np.int32)  # pages that stay untouched cost nothing
+    n = offsets[-1] - offsets[0]  # pages that stay untouched cost nothing
+    starts, ends, seen = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.uint16)
     left = np.empty((16, 2), np.int32)
     words = stretches = 0
     for i in range(len(offsets) - 1):
         at, stop = offsets[i], offsets[i + 1]
         joins = False
         while at < stop:
-            end, found = _words_of_line(data, at, stop, table, starts, ends, words)
+            end, found = _words_of_line(data, at, stop, table, starts, ends, seen, words)
             if end >= 0:
                 at, words, joins = end, found, False
                 continue
@@ -118,130 +130,145 @@ def find_words(data: Bytes, offsets: Offsets, table: Table) -> tuple[Places, Pla
                 stretches += 1
             left[stretches - 1, 1] = end
             at, joins = end, True
-    return starts[:words], ends[:words], left[:stretches]
+    return starts[:words], ends[:words], seen[:words], left[:stretches]
 
 
 @compiled
 def _words_of_line(
-    data: Bytes, at: int, stop: int, table: Table, starts: Places, ends: Places, words: int
+    data: Bytes, at: int, stop: int, table: Table, starts: Places, ends: Places, seen: Seen, words: int
 ) -> tuple[int, int]:
     """(where the next line begins, words so far); (-1, _) where the line holds a character of a dictionary script.
 
     What is ASCII and stands beside ASCII needs few rules, and is most of most texts.
     """
     while at < stop:
-        kind = PLAIN[data[at]]
-        end = at + 1
+        bits = int64(item(PLAIN, item(data, at)))
+        kind, end = bits & PLAIN_KIND, at + 1
         if kind == PLAIN_WORD:
-            while end < stop and PLAIN[data[end]] == PLAIN_WORD:
+            while end < stop:
+                following = int64(item(PLAIN, item(data, end)))
+                if following & PLAIN_KIND != PLAIN_WORD:
+                    break
+                bits |= following
                 end += 1
-        if kind != NOT_PLAIN and _is_end(data, end, stop, kind):
+        if kind != NOT_PLAIN and _is_end(data, end, stop, kind, table):
             if kind == PLAIN_LINE_END:
                 return end, words
-            if kind != PLAIN_SPACE:
-                starts[words], ends[words] = at, end
-                words += 1
+            starts[words], ends[words], seen[words] = at, end, bits & ~PLAIN_KIND
+            words += kind != PLAIN_SPACE  # what is not counted is written over
             at = end
             continue
-        end = _segment(data, at, stop, table)
+        end, bits = _segment(data, at, stop, table)
         if end < 0:
             return -1, words
-        if data[at] == NEWLINE:
+        if item(data, at) == NEWLINE:
             return end, words
-        if table[code_point(data, at)] & BLANK or table[code_point(data, before(data, end))] & BLANK:
-            first, last = trimmed(data, at, end, table)
-            if first < last:
-                starts[words], ends[words] = first, last
-                words += 1
-        else:
-            starts[words], ends[words] = at, end
+        first, last = trimmed(data, at, end, table) if bits & BLANK else (at, end)
+        if first < last:
+            starts[words], ends[words], seen[words] = first, last, bits & ~CLASS
             words += 1
         at = end
     return stop, words
 
 
-@compiled
-def _is_end(data: Bytes, end: int, stop: int, kind: int) -> bool:
+@inlined
+def _is_end(data: Bytes, end: int, stop: int, kind: int, table: Table) -> bool:
     """Whether a segment of ASCII of one kind ends at `end` for certain."""
     if end == stop:
         return True
-    following = PLAIN[data[end]]
+    following = item(PLAIN, item(data, end)) & PLAIN_KIND
+    if following == NOT_PLAIN:
+        return kind != PLAIN_WORD and bool(item(table, code_point(data, end)) & CLASS != MARK)
     if kind != PLAIN_WORD or following != PLAIN_MIDDLE:
-        return bool(following != NOT_PLAIN)
-    return end + 1 == stop or (PLAIN[data[end + 1]] != PLAIN_WORD and PLAIN[data[end + 1]] != NOT_PLAIN)
+        return True
+    if end + 1 == stop:
+        return True
+    behind = item(PLAIN, item(data, end + 1)) & PLAIN_KIND
+    return bool(behind != PLAIN_WORD and behind != NOT_PLAIN)
 
 
 @compiled
 def _next_line(data: Bytes, at: int, stop: int) -> int:
-    while at < stop and data[at] != NEWLINE:
+    while at < stop and item(data, at) != NEWLINE:
         at += 1
     return min(at + 1, stop)
 
 
 @compiled
-def _segment(data: Bytes, at: int, stop: int, table: Table) -> int:
-    """Where the segment that begins at `at` ends; -1 where it meets a character of a dictionary script."""
+def _segment(data: Bytes, at: int, stop: int, table: Table) -> tuple[int, int]:
+    """(where the segment that begins at `at` ends, what it holds); (-1, _) where it meets a dictionary script."""
     last = code_point(data, at)
-    state = np.int64(table[last] & CLASS)
-    at += width(data[at])
+    bits = int64(item(table, last))
+    state = bits & CLASS
+    at += width(item(data, at))
     if state == DICTIONARY:
-        return -1
+        return -1, bits
     while at < stop:
         c = code_point(data, at)
-        entry = table[c]
-        following = np.int64(entry & CLASS)
+        entry = int64(item(table, c))
+        following = entry & CLASS
+        if state == LETTER and following in (LETTER, MARK):  # most of most words
+            bits |= entry
+            last = c
+            at += width(item(data, at))
+            continue
         if last == ZERO_WIDTH_JOINER and entry & PICTURE:  # WB3c
             state = following
         else:
-            rule = RULES[state, following]
+            rule = int64(item(RULES, state << 4 | following))
             if rule > BREAK:
                 behind = _class_behind(data, at, stop, table)
                 letter = behind == HEBREW or (behind == LETTER and rule == IF_LETTER)
                 digit = behind == DIGIT
-                rule = SURE if (digit if rule == IF_DIGIT else letter) else BREAK
+                rule = np.int64(SURE if (digit if rule == IF_DIGIT else letter) else BREAK)
             if rule == BREAK:
-                return -1 if following == DICTIONARY else at
-            state = np.int64(rule)
+                return (-1 if following == DICTIONARY else at), bits
+            state = rule
+        bits |= entry
         last = c
-        at += width(data[at])
-    return stop
+        at += width(item(data, at))
+    return stop, bits
 
 
 @compiled
 def _class_behind(data: Bytes, at: int, stop: int, table: Table) -> np.int64:
     """The class of the character after the one at `at` and its marks; OTHER at the end."""
-    at += width(data[at])
+    at += width(item(data, at))
     while at < stop:
-        kind = np.int64(table[code_point(data, at)] & CLASS)
+        kind: np.int64 = int64(item(table, code_point(data, at)) & CLASS)
         if kind != MARK:
             return kind
-        at += width(data[at])
+        at += width(item(data, at))
     return np.int64(OTHER)
 
 
 @compiled
 def trimmed(data: Bytes, start: int, end: int, table: Table) -> tuple[int, int]:
     """(start, end) of data[start:end] without the white space around it."""
-    while start < end and table[code_point(data, start)] & BLANK:
-        start += width(data[start])
+    while start < end and item(table, code_point(data, start)) & BLANK:
+        start += width(item(data, start))
     while start < end:
         last = before(data, end)
-        if not table[code_point(data, last)] & BLANK:
+        if not item(table, code_point(data, last)) & BLANK:
             break
         end = last
     return start, end
 
 
 @compiled
-def trim_segments(data: Bytes, at: int, lengths: Places, table: Table) -> tuple[Places, Places]:
-    """(starts, ends) of the words of consecutive segments from data[at], given by their lengths in characters."""
-    starts, ends = np.empty(len(lengths), np.int32), np.empty(len(lengths), np.int32)
+def trim_segments(data: Bytes, at: int, lengths: Places, table: Table) -> tuple[Places, Places, Seen]:
+    """(starts, ends, seen) of the words of consecutive segments from data[at], by their lengths in characters."""
+    n = len(lengths)
+    starts, ends, seen = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.uint16)
     words = 0
     for length in lengths:
-        end = at
+        end, bits = at, np.int64(0)
         for _ in range(length):
-            end += width(data[end])
-        starts[words], ends[words] = trimmed(data, at, end, table)
-        words += starts[words] < ends[words]
+            bits |= int64(item(table, code_point(data, end)))
+            end += width(item(data, end))
+        first, last = trimmed(data, at, end, table) if bits & BLANK else (at, end)
+        if first < last:
+            starts[words], ends[words], seen[words] = first, last, bits & ~CLASS
+            words += 1
         at = end
-    return starts[:words], ends[:words]
+    return starts[:words], ends[:words], seen[:words]

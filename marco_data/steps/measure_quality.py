@@ -59,7 +59,7 @@ class MeasureQuality(Step):
         def measure(batch: pa.RecordBatch) -> StepOutput:
             texts = texts_of(batch.column("text"))
             words = find_words(texts, language)
-            places = (words.starts, words.ends, words.first)
+            places = (words.starts, words.ends, words.seen, words.first)
             figures = quality.measure(texts.data, texts.offsets, *places, table, stop_words, self.short_line_characters)
             columns = {
                 field.name: pa.array(rounded(figures[:, i]).astype(field.type.to_pandas_dtype()), field.type)

@@ -70,9 +70,8 @@ class Sign(Step):
 
         def of_words(texts: Texts) -> tuple[Hashes, Offsets]:
             words = find_words(texts, language)
-            return shingles.word_shingles(
-                texts.data, texts.offsets, words.starts, words.ends, words.first, characters(), folding(), size
-            )
+            places = (words.starts, words.ends, words.seen, words.first)
+            return shingles.word_shingles(texts.data, texts.offsets, *places, characters(), folding(), size)
 
         def of_characters(texts: Texts) -> tuple[Hashes, Offsets]:
             return shingles.character_shingles(texts.data, texts.offsets, characters(), folding(), size)

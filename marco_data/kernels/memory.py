@@ -1,0 +1,109 @@
+"""Bytes where they lie: read, written and copied eight at a time; and how large a table of hashes is.
+
+Numba counts negative indices from the end, and has to ask of every index whether it is one. `item` does not ask.
+This module does not know what the bytes say.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import extending, types
+
+from marco_data.kernels.compiled import compiled, inlined
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+int64: Any = np.int64  # numba takes it for Python's int, a type checker does not
+Bytes = npt.NDArray[np.uint8]
+SLACK = 8
+"""What an array must have behind the end of what `copy` writes to it."""
+
+
+def _intrinsic(function: Function) -> Any:
+    """Code that is written out where it is called, with the arguments behind the first."""
+    return extending.intrinsic(function)
+
+
+def _pointer(context: Any, builder: Any, kinds: Any, arguments: Any) -> Any:
+    """Where the item arguments[1] of the array arguments[0] is."""
+    at = context.cast(builder, arguments[1], kinds[1], types.intp)
+    return builder.gep(context.make_array(kinds[0])(context, builder, arguments[0]).data, [at])
+
+
+def _eight_bytes(builder: Any, pointer: Any) -> Any:
+    return builder.bitcast(pointer, ir.IntType(64).as_pointer())
+
+
+@_intrinsic
+def item(context: Any, array: Any, index: Any) -> Any:
+    """`array[index]` of an index that is at least 0.
+
+    Asking costs more than reading, and keeps LLVM from reading many at once: counting line feeds took ten times as
+    long, XXH64 of a shingle twice.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return context.unpack_value(builder, array.dtype, _pointer(context, builder, signature.args, arguments))
+
+    return array.dtype(array, index), generate
+
+
+@_intrinsic
+def eight(context: Any, data: Any, index: Any) -> Any:
+    """The bytes data[index:index + 8], which must exist, as one number, the first byte the lowest."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        loaded = builder.load(_eight_bytes(builder, _pointer(context, builder, signature.args, arguments)))
+        loaded.align = 1
+        return loaded
+
+    return types.uint64(data, index), generate
+
+
+@_intrinsic
+def put_eight(context: Any, data: Any, index: Any, value: Any) -> Any:
+    """Writes what `eight` reads."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = context.cast(builder, arguments[2], signature.args[2], types.uint64)
+        pointer = _eight_bytes(builder, _pointer(context, builder, signature.args, arguments))
+        builder.store(number, pointer).align = 1
+        return context.get_dummy_value()
+
+    return types.void(data, index, value), generate
+
+
+@inlined
+def copy(data: Bytes, start: int, end: int, target: Bytes, to: int) -> int:
+    """Writes data[start:end] to target[to:]; behind it. SLACK bytes behind that may be overwritten."""
+    shift = to - start
+    while start < end and start + 8 <= len(data):
+        put_eight(target, start + shift, eight(data, start))
+        start += 8
+    while start < end:
+        target[start + shift] = data[start]
+        start += 1
+    return end + shift
+
+
+@compiled
+def slots_for(n: int) -> int:
+    """The slots that n entries ask for: a power of two, at most half of them taken."""
+    slots = 8
+    while slots < 2 * n:
+        slots *= 2
+    return slots
+
+
+@inlined
+def same(data: Bytes, a: int, b: int, size: int) -> bool:
+    """Whether data[a:a + size] is data[b:b + size]."""
+    while size >= 8 and eight(data, a) == eight(data, b):
+        a, b, size = a + 8, b + 8, size - 8
+    if size >= 8:
+        return False
+    while size and item(data, a) == item(data, b):
+        a, b, size = a + 1, b + 1, size - 1
+    return size == 0
