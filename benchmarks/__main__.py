@@ -22,7 +22,7 @@ def main() -> None:
         _pin()
     # After pinning: what counts cores does so when it is first imported or used.
     from benchmarks.apart.environment import default_folder
-    from benchmarks.contest import Result, hold
+    from benchmarks.contest import Result, hold, spread
     from benchmarks.contests import SHARD, contests
     from benchmarks.corpus import describe
     from benchmarks.profile import Line, profile
@@ -36,9 +36,12 @@ def main() -> None:
             continue
         print(f"{contest.part} ...", file=sys.stderr, flush=True)
         if contest.all_cores and not arguments.unpinned:
-            results += [Result(**row) for row in _unpinned(contest.part, arguments)]
+            held = [Result(**row) for row in _unpinned(contest.part, arguments)]
         else:
-            results += hold(contest, repeats=arguments.repeats, scale=arguments.scale)
+            held = hold(contest, repeats=arguments.repeats, scale=arguments.scale)
+        for result in held:
+            print(f"  {result.name}: {result.failed or spread(result.speeds)}", file=sys.stderr, flush=True)
+        results += held
     if arguments.unpinned:
         print(json.dumps([asdict(result) for result in results]))
         return
