@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from marco_data.kernels.compiled import compiled
+from marco_data.kernels.pieces import Pieces
 from marco_data.kernels.prepare import LONGEST, Bytes, Points, decode, end_of_head, prepare, signed
 from marco_data.kernels.unicode_tables import STRIPPED, Tables
 
@@ -25,10 +26,10 @@ SOFTMAX, HIERARCHICAL = 3, 1  # fastText's numbers of these losses
 NO_LABEL = -1
 """The label of a text without a word."""
 
-SAMPLED, HEAD, PIECE, SURE = 2048, 256, 128, 0.7
-"""A text of more than SAMPLED bytes is read at its HEAD and two PIECEs first, see `identify`. Bytes; a probability."""
+SAMPLED, SURE, ENOUGH = 1024, 0.7, 3
+"""A text of more than SAMPLED bytes is its pieces' language if ENOUGH of them are SURE of it and none of another, see
+`identify`. Bytes; a probability; pieces."""
 
-_NEAR = 64  # bytes in which a piece looks for the end of a word
 _BELOW, _ABOVE = 0x3C, 0x3E  # < and > mark the ends of a word
 _LEAST = 1e-5  # fastText adds it before it takes a logarithm
 _END = np.uint64(0x3E732F3C)  # `</s>`, with which fastText's line ends
@@ -345,17 +346,6 @@ def _best(
 
 
 @compiled
-def _break(data: Bytes, at: int, stop: int) -> int:
-    """The first place from `at` on where a piece may begin or end: after white space that is near, else a character."""
-    for place in range(at, min(at + _NEAR, stop)):
-        if data[place] <= 0x20:
-            return place
-    while at < stop and data[at] & 0xC0 == 0x80:
-        at += 1
-    return at
-
-
-@compiled
 def _read(
     data: Bytes,
     start: int,
@@ -382,20 +372,22 @@ def identify(
     data: Bytes,
     offsets: npt.NDArray[np.int64],
     characters: int,
-    sampled: bool,
+    pieces: Pieces,
     prepared: bool,
     model: Model,
     tables: Tables,
     cache: Cache,
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
-    """(label, probability) of the first `characters` characters of each text; (NO_LABEL, 0) for one without a word.
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64], npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+    """(label, probability) of the first `characters` characters of each text, and of each piece of it.
 
-    Text i is data[offsets[i]:offsets[i + 1]]. `prepared`: read through `kernels/prepare.py`; else as it is, one line.
-    `sampled`: a text of more than SAMPLED bytes is first read at its head, its middle and its end; where the three
-    agree on a label with SURE or more each, it is the answer, its probability that of the three together.
+    Text i is data[offsets[i]:offsets[i + 1]]; (NO_LABEL, 0) for one without a word. `prepared`: read through
+    `kernels/prepare.py`; else as it is, one line. `pieces`: of the texts, in their order, any number of each. Where a
+    text of more than SAMPLED bytes has ENOUGH pieces that are SURE of a label, none that is of another, and all of
+    them together are SURE of it too, that is the answer, with the probability of all together; else it is read whole.
     """
-    n = len(offsets) - 1
+    n, m = len(offsets) - 1, len(pieces.text)
     labels, probabilities = np.full(n, np.int32(NO_LABEL), np.int32), np.zeros(n, np.float64)
+    of_pieces, sureties = np.full(m, np.int32(NO_LABEL), np.int32), np.zeros(m, np.float64)
     part, total = np.empty(model.dim, np.float64), np.empty(model.dim, np.float64)
     scores = np.empty(max(len(model.output), len(model.left)) + 1, np.float64)
     longest = 0
@@ -404,62 +396,33 @@ def identify(
     points: Points = np.empty(2 * longest + 2 if prepared else 0, np.int32)
     composed: Points = np.empty(LONGEST * len(points), np.int32)
     line = np.empty(4 * len(composed), np.uint8)
+    text_of, start_of, stop_of = pieces.text, pieces.start, pieces.stop
+    p = 0
     for i in range(n):
         start, stop = offsets[i], end_of_head(data, offsets[i], offsets[i + 1], characters)
-        if sampled and stop - start > SAMPLED:
-            total[:], rows, agreed = 0.0, 0, NO_LABEL
-            for piece in range(3):
-                size = HEAD if piece == 0 else PIECE
-                at = start if piece == 0 else _break(data, start + (stop - start - size) * piece // 2, stop)
-                end = _break(data, min(at + size, stop), stop)
-                part[:] = 0.0
-                count = _read(data, at, end, prepared, model, tables, cache, points, composed, line, part)
-                label, probability = _best(part, max(count, 0), model, cache, scores)
-                if count < 0 or probability < SURE or (piece and label != agreed):
-                    agreed = NO_LABEL
-                    break
-                agreed = label
+        total[:], rows, agreed, sure = 0.0, 0, NO_LABEL, 0
+        while p < m and text_of[p] == i:
+            part[:] = 0.0
+            count = _read(
+                data, start_of[p], stop_of[p], prepared, model, tables, cache, points, composed, line, part
+            )  # fmt: skip
+            if count >= 0:
+                label, probability = _best(part, count, model, cache, scores)
+                of_pieces[p], sureties[p] = label, min(probability, 1.0)
+                if probability >= SURE:
+                    sure = sure + 1 if sure == 0 or label == agreed else -m  # which is never ENOUGH again
+                    agreed = label
                 rows += count
-                for k in range(len(part)):
-                    total[k] += part[k]
-            if agreed != NO_LABEL:
-                label, probability = _best(total, rows, model, cache, scores)
+                total += part
+            p += 1
+        if sure >= ENOUGH and stop - start > SAMPLED:
+            label, probability = _best(total, rows, model, cache, scores)
+            if label == agreed and probability >= SURE:
                 labels[i], probabilities[i] = label, min(probability, 1.0)
                 continue
         total[:] = 0.0
         rows = _read(data, start, stop, prepared, model, tables, cache, points, composed, line, total)
-        if rows < 0:
-            continue
-        label, probability = _best(total, rows, model, cache, scores)
-        labels[i], probabilities[i] = label, min(probability, 1.0)
-    return labels, probabilities
-
-
-@compiled
-def identify_pieces(
-    data: Bytes,
-    starts: npt.NDArray[np.int64],
-    stops: npt.NDArray[np.int64],
-    prepared: bool,
-    model: Model,
-    tables: Tables,
-    cache: Cache,
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
-    """`identify` of data[starts[i]:stops[i]], each read whole."""
-    n = len(starts)
-    labels, probabilities = np.full(n, np.int32(NO_LABEL), np.int32), np.zeros(n, np.float64)
-    total = np.empty(model.dim, np.float64)
-    scores = np.empty(max(len(model.output), len(model.left)) + 1, np.float64)
-    longest = 0
-    for i in range(n):
-        longest = max(longest, stops[i] - starts[i])
-    points: Points = np.empty(2 * longest + 2 if prepared else 0, np.int32)
-    composed: Points = np.empty(LONGEST * len(points), np.int32)
-    line = np.empty(4 * len(composed), np.uint8)
-    for i in range(n):
-        total[:] = 0.0
-        rows = _read(data, starts[i], stops[i], prepared, model, tables, cache, points, composed, line, total)
         if rows >= 0:
             label, probability = _best(total, rows, model, cache, scores)
             labels[i], probabilities[i] = label, min(probability, 1.0)
-    return labels, probabilities
+    return labels, probabilities, of_pieces, sureties

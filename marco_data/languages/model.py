@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,20 @@ NO_LANGUAGE = "und"
 # A language is plain within a page or two: past this a long document only costs time. Characters, cut before anything
 # else, so that the answer depends on nothing but the first 20,000.
 READ_CHARACTERS = 20_000
+
+
+# Places where a text is read first: 500 to 1,400 bytes, which for most languages is more than enough.
+FEW = 6
+
+
+class Reading(NamedTuple):
+    """Languages and probabilities of texts, and of their pieces (`kernels.pieces.Pieces`)."""
+
+    languages: pa.Array
+    scores: npt.NDArray[np.float64]
+    pieces: Any
+    piece_languages: pa.Array
+    piece_scores: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -65,37 +79,32 @@ class LanguageModel:
     def predict_all(self, texts: pa.Array, sampled: bool = True) -> tuple[pa.Array, npt.NDArray[np.float64]]:
         """The likeliest language of each text and its probability, rounded to 1e-4; ("und", 0.0) without a word.
 
-        `sampled`: long texts are read at three places where those agree, see `kernels.fasttext.identify`; a file that
+        `sampled`: long texts are read at FEW places where those agree, see `kernels.fasttext.identify`; a file that
         only fastText reads is read whole.
         """
-        if self.file is None:
-            found = [self.reference(text) for text in texts.to_pylist()]
-            return pa.array([label for label, _ in found], pa.string()), np.array([score for _, score in found])
-        from marco_data.kernels import fasttext as kernel
+        reading = self.read(texts, FEW if sampled else 0)
+        return reading.languages, reading.scores
+
+    def read(self, texts: pa.Array, most: int) -> "Reading":
+        """`predict_all`, and the same of at most so many pieces of each text; with none, every text is read whole."""
+        from marco_data.kernels.pieces import cut  # numba takes 0.6 s to import: not for a plan
         from marco_data.kernels.unicode_tables import tables
 
         data, offsets = text_buffers(texts)
-        with self._lock:
-            labels, scores = kernel.identify(
-                data, offsets, READ_CHARACTERS, sampled, self.ours, self.file.model, tables(), self._cache
-            )
-        return self._named(labels), np.round(scores, 4)
-
-    def predict_pieces(
-        self, data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], stops: npt.NDArray[np.int64]
-    ) -> tuple[pa.Array, npt.NDArray[np.float64]]:
-        """`predict_all` of each data[starts[i]:stops[i]], UTF-8, read whole; at most READ_CHARACTERS each."""
+        pieces = cut(data, offsets, READ_CHARACTERS, most, tables())
         if self.file is None:
-            found = [self.reference(bytes(data[a:b]).decode()) for a, b in zip(starts, stops, strict=True)]
-            return pa.array([label for label, _ in found], pa.string()), np.array([score for _, score in found])
+            wholes = [self.reference(text) for text in texts.to_pylist()]
+            parts = [self.reference(bytes(data[a:b]).decode()) for a, b in zip(pieces.start, pieces.stop, strict=True)]
+            return Reading(*_columns(wholes), pieces, *_columns(parts))
         from marco_data.kernels import fasttext as kernel
-        from marco_data.kernels.unicode_tables import tables
 
         with self._lock:
-            labels, scores = kernel.identify_pieces(
-                data, starts, stops, self.ours, self.file.model, tables(), self._cache
+            labels, scores, of_pieces, sureties = kernel.identify(
+                data, offsets, READ_CHARACTERS, pieces, self.ours, self.file.model, tables(), self._cache
             )
-        return self._named(labels), np.round(scores, 4)
+        return Reading(
+            self._named(labels), np.round(scores, 4), pieces, self._named(of_pieces), np.round(sureties, 4)
+        )  # fmt: skip
 
     def _named(self, labels: npt.NDArray[np.int32]) -> pa.Array:
         """The languages of a kernel's labels."""
@@ -113,6 +122,10 @@ class LanguageModel:
             return NO_LANGUAGE, 0.0
         score, label = found[0]
         return from_label(label), round(min(float(score), 1.0), 4)
+
+
+def _columns(found: list[tuple[str, float]]) -> tuple[pa.Array, npt.NDArray[np.float64]]:
+    return pa.array([label for label, _ in found], pa.string()), np.array([score for _, score in found])
 
 
 def model_file(model: str, tools: Tools) -> Path:

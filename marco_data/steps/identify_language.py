@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from marco_data.languages import CODE, Language
-from marco_data.languages.model import READ_CHARACTERS, is_ours, load_model, model_file, model_sha256
+from marco_data.languages.model import FEW, READ_CHARACTERS, is_ours, load_model, model_file, model_sha256
 from marco_data.languages.prepare import VERSION as NORMALISER
 from marco_data.languages.script import dominant_scripts
 from marco_data.languages.shares import SHARES, language_shares
@@ -44,14 +44,14 @@ class IdentifyLanguage(Step):
 
         def identify(batch: pa.RecordBatch) -> StepOutput:
             texts, declared = batch.column("text"), batch.column("declared_language")
-            languages, scores = model.predict_all(texts)
-            declared_code = pc.and_(pc.equal(languages, CODE), pc.is_valid(declared))
+            reading = model.read(texts, FEW)
+            declared_code = pc.and_(pc.equal(reading.languages, CODE), pc.is_valid(declared))
             return StepOutput(
                 {
-                    "lid_language": pc.if_else(declared_code, declared, languages),
-                    "lid_score": pa.array(scores),
+                    "lid_language": pc.if_else(declared_code, declared, reading.languages),
+                    "lid_score": pa.array(reading.scores),
                     "lid_script": dominant_scripts(texts, READ_CHARACTERS),
-                    "lid_shares": language_shares(model, texts),
+                    "lid_shares": language_shares(model, texts, reading),
                 }
             )
 

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marco_data.kernels.pieces import EAST, ENOUGH, LEAST, MOST, MOST_BYTES, SENTENCE_ENDS
-from marco_data.languages.model import READ_CHARACTERS, load_file, load_model
-from marco_data.languages.shares import FEW, MANY, SURE, language_shares
+from marco_data.languages.model import FEW, READ_CHARACTERS, load_file, load_model
+from marco_data.languages.shares import MANY, SURE, language_shares
 from marco_data.step import Tools
 
 SAMPLE = Path(__file__).parents[2] / "recipes" / "sample" / "text"
