@@ -4,9 +4,9 @@ A unit is a word (a run of letters or of digits), or in a script written without
 case, width, punctuation and space are gone, digits are those of ASCII, and a comma or stop between two digits is no
 unit's end. So what was punctuated, spaced or broken into lines anew has the same units, and no language need be known.
 
-A unit has a weight, six for a word and less for a number, and a window is the shortest stretch of units from a given one on that weighs
-enough: n words, or more characters. Windows find; unit by unit comparison decides how far two texts are the same. A
-number in the place of another number does not end a run, and is counted.
+A unit has a weight, six for a word and less for a number, and a window is the shortest stretch of units from a given
+one on that weighs enough: n words, or more characters. Windows find; unit by unit comparison decides how far two texts
+are the same. A number in the place of another number does not end a run, and is counted.
 """
 
 import unicodedata
@@ -125,7 +125,7 @@ def find_units(data: Bytes, offsets: Offsets, table: npt.NDArray[np.uint32]) -> 
     n = 0
     for i in range(len(offsets) - 1):
         at, stop, zero = offsets[i], offsets[i + 1], offsets[i]
-        last = 0  # the kind of the unit that is open, 0 for none
+        last = np.int64(0)  # the kind of the unit that is open, 0 for none
         h = np.uint64(0)
         while at < stop:
             entry = np.int64(table[code_point(data, at)])
@@ -139,7 +139,7 @@ def find_units(data: Bytes, offsets: Offsets, table: npt.NDArray[np.uint32]) -> 
                 if (following >> _KIND) & 7 == _DIGIT:
                     at = behind
                     continue
-            if kind == _LETTER or kind == _DIGIT:
+            if kind in (_LETTER, _DIGIT):
                 heavy = entry >> _HEAVY
                 if heavy or kind != last:
                     if last:
@@ -148,7 +148,7 @@ def find_units(data: Bytes, offsets: Offsets, table: npt.NDArray[np.uint32]) -> 
                     starts[n] = at - zero
                     kinds[n] = heavy if heavy else WORD if kind == _LETTER else NUMERAL | NUMBER
                     n += 1
-                last = 8 if heavy else kind
+                last = np.int64(8) if heavy else kind
                 h = (h ^ np.uint64(entry & _CODE)) * _BASE
                 h ^= h >> np.uint64(29)
                 ends[n - 1] = behind - zero
@@ -158,7 +158,7 @@ def find_units(data: Bytes, offsets: Offsets, table: npt.NDArray[np.uint32]) -> 
                 ends[n - 1] = behind - zero
             elif last:
                 keys[n - 1] = mixed(h)
-                last = 0
+                last = np.int64(0)
             at = behind
         if last:
             keys[n - 1] = mixed(h)

@@ -12,8 +12,7 @@ from typing import ClassVar
 import pyarrow as pa
 from pydantic import Field
 
-from marco_data.benchmark_index import Index, load, read_header
-from marco_data.errors import RecipeError
+from marco_data.benchmark_index import Index, IndexMissing, load, read_header
 from marco_data.languages import Language
 from marco_data.step import UNICODE, BoundStep, Step, StepOutput, Tools
 from marco_data.words import texts_of
@@ -51,7 +50,7 @@ class FindLeaks(Step):
     def content(self, tools: Tools) -> dict[str, str]:
         header, _ = read_header(tools.path(self.index))
         if header["declared"] != self.declared:
-            raise RecipeError(
+            raise IndexMissing(
                 f"the index `{self.index}` was made from another list of benchmarks",
                 hint="`marco-data index-benchmarks` with this recipe makes it anew",
             )
