@@ -37,7 +37,9 @@ from marco_data.words import texts_of
 MOST_TEXTS = 5
 """Different items that may share a window. More share a template; fewer are versions of one item."""
 WHOLE = 0.9
-"""Share of an item that a document of the sample must hold to be a copy of it, and no sign that it is common."""
+"""Share of an item that a document of the sample must hold to be a copy of it, and no sign that it is common.
+
+Of items shorter than two windows every sight counts: they may be things that people say."""
 _SLICE_BYTES = 64 << 20
 
 
@@ -205,7 +207,7 @@ def _count_in_sample(index: Index, sample: Iterable[Sequence[str]]) -> tuple[npt
         for document, text, group in grouped(leaks.find_runs(units, index.grams, index.weights)):
             found.setdefault(document, {})[text] = index.judge(text, group)
         for document, held in found.items():
-            copies = [text for text, f in held.items() if f.share >= WHOLE and not f.short]
+            copies = [t for t, f in held.items() if f.share >= WHOLE and f.words >= 2 * index.header["window"]]
             present = _windows_in(index, units, document, copies)
             short = [key_of_text[text] for text, f in held.items() if f.short]
             counts[np.union1d(present, np.array(short, np.int64))] += 1

@@ -1,4 +1,4 @@
-"""The items of benchmarks: files in (JSONL, TSV, Parquet; plain, `.gz`, `.zst`), one text a field of an item out.
+"""The items of benchmarks: files in (JSONL, TSV, CSV, Parquet; plain, `.gz`, `.zst`), one text a field of an item out.
 
 A benchmark says where its files are and which of their fields hold text; `{language}` in a path stands for the
 language of a file's items. This module does not know what is looked for, nor where.
@@ -8,7 +8,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NamedTuple
 
 import fsspec
@@ -19,7 +19,7 @@ from marco_data.errors import RecipeError, RetryableError
 from marco_data.languages import canonical
 from marco_data.sources.stream import open_filesystem
 
-Format = Literal["jsonl", "tsv", "parquet"]
+Format = Literal["jsonl", "tsv", "csv", "parquet"]
 
 
 def _texts(value: Any) -> Any:
@@ -30,7 +30,7 @@ class Benchmark(BaseModel):
     """Where a benchmark's items are: `fields` are those searched for, each a text of its own.
 
     A field in a field is `choices.text`; a list gives a text for each of its entries. A number stands for a column
-    of a TSV without a header, from 1. Without `id` an item is called by its file and number, from 1.
+    of a table without a header, from 1. Without `id` an item is called by its file and number, from 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -131,16 +131,18 @@ def value_at(row: Any, field: str) -> Any:
 
 def _rows(name: str, benchmark: Benchmark, fs: fsspec.AbstractFileSystem, file: str) -> Iterator[dict[str, Any] | None]:
     plain = re.sub(r"\.(gz|zst)$", "", file)
-    kind = benchmark.read or {"tsv": "tsv", "parquet": "parquet"}.get(plain.rpartition(".")[2], "jsonl")
+    kind = benchmark.read or {"tsv": "tsv", "csv": "csv", "parquet": "parquet"}.get(plain.rpartition(".")[2], "jsonl")
     packing = "gzip" if file.endswith(".gz") else "zstd" if file.endswith(".zst") else None
     try:
         with fs.open(file, "rb", compression=packing) as stream:
             if kind == "parquet":
                 yield from pq.read_table(stream).to_pylist()
                 return
-            lines = io.TextIOWrapper(stream, "utf-8", newline="")
+            lines = io.TextIOWrapper(stream, "utf-8-sig", newline="")
             if kind == "tsv":
-                yield from _table(benchmark, lines)
+                yield from _table(benchmark, csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+            elif kind == "csv":
+                yield from _table(benchmark, csv.reader(lines))
             else:
                 yield from (_parsed(line) for line in lines if line.strip())
     except (OSError, ValueError) as error:
@@ -155,8 +157,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def _table(benchmark: Benchmark, lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    rows = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+def _table(benchmark: Benchmark, rows: Iterator[list[str]]) -> Iterator[dict[str, Any]]:
     numbered = all(field.isdigit() for field in benchmark.fields)
     header = None if numbered else next(rows, [])
     for row in rows:

@@ -414,7 +414,7 @@ def _check_node(node: Any) -> None:
     try:
         assert node.identity
     except (OSError, ImportError, IndexMissing) as error:
-        err.print(f"not checked from here: `{node.name}`: {error}", markup=False)
+        _say(f"not checked from here: `{node.name}`: {error}")
 
 
 @app.command("index-benchmarks")

@@ -346,19 +346,22 @@ def test_real_text_without_known_leaks_is_left_alone():
 # The index: from files, to a file.
 
 
-def test_items_are_read_from_jsonl_tsv_and_parquet(tmp_path: Path):
+def test_items_are_read_from_jsonl_tables_and_parquet(tmp_path: Path):
     row = {"q": QUESTION, "choices": {"text": ["one", "two"]}, "id": 7}
     (tmp_path / "bn.jsonl.gz").write_bytes(gzip.compress((json.dumps(row) + "\n{broken\n").encode()))
     (tmp_path / "plain.tsv").write_text(f"{QUESTION}\t18\n", "utf-8")
+    (tmp_path / "zh.csv").write_text('\ufeff,Question\n0,"one, two"\n', "utf-8")
     (tmp_path / "named.tsv").write_text(f"question\tanswer\n{QUESTION}\t18\n", "utf-8")
     pq.write_table(pa.Table.from_pylist([{"q": QUESTION}]), tmp_path / "t.parquet")
     benchmarks = {
+        "commas": Benchmark(paths=(f"{tmp_path}/*.csv",), fields=("Question",), language="zh"),
         "lines": Benchmark(paths=(f"{tmp_path}/{{language}}.jsonl.gz",), fields=("q", "choices.text"), id="id"),
         "named": Benchmark(paths=(f"{tmp_path}/named.tsv",), fields=("answer",), language="sw"),
         "plain": Benchmark(paths=(f"{tmp_path}/plain.tsv",), fields=("2",)),
         "table": Benchmark(paths=(f"{tmp_path}/t.parquet",), fields=("q",), language="xx"),
     }
     assert list(read_items(benchmarks)) == [
+        Item("commas", "zh:1", "zho_Hans", "Question", "one, two"),
         Item("lines", "7", "ben_Beng", "q", QUESTION),
         Item("lines", "7", "ben_Beng", "choices.text.0", "one"),
         Item("lines", "7", "ben_Beng", "choices.text.1", "two"),
