@@ -223,6 +223,14 @@ def test_hits_are_a_matter_of_the_document_alone():
     assert len(together) == 5
 
 
+def test_rows_of_numbers_that_are_alike_everywhere_are_bounded_work():
+    index = index_of("Add these up: " + "1 2 1 2 1 1 2 " * 12, QUESTION)
+    document = f"{QUESTION}\n" + "1 2 1 2 1 1 2 " * 100_000
+    units = kernel_units(document)
+    assert len(leaks.find_runs(units, index.grams, index.weights).text) <= leaks.MOST_RUNS
+    assert verdict(index, document) == "decontaminate/whole_item"
+
+
 # Labelled documents.
 
 

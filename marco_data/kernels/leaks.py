@@ -31,6 +31,9 @@ rows of numbers are alike by chance."""
 WEIGHT, NUMBER, COUNTED = 15, 16, 32
 """Of a unit's byte: its weight; whether it is a number; in an index, whether it counts as evidence."""
 
+MOST_RUNS = 1 << 16
+"""Runs of one document: enough for a whole benchmark, a bound for rows of numbers that are alike everywhere."""
+
 _LETTER, _DIGIT, _MARK, _DROPPED, _STOP = 1, 2, 3, 4, 5  # CHARACTER and SYLLABLE are shifted beside them
 _KIND, _HEAVY = 21, 24  # bits: where the kind begins, and the weight of one that is a unit of its own
 _CODE = (1 << _KIND) - 1
@@ -215,8 +218,8 @@ def _bits(entries: int) -> int:
 def find_runs(units: UnitsOf, grams: Grams, weights: Places) -> Runs:
     """Every longest run of equal units around a window that document and index share.
 
-    `weights` are those of the two kinds of windows. The second, smaller one begins texts that have no window of the
-    first kind: of those only the whole counts.
+    A document's first MOST_RUNS are given. `weights` are those of the two kinds of windows. The second, smaller one
+    begins texts that have no window of the first kind: of those only the whole counts.
     """
     rows = np.empty((64, 7), np.int32)
     n = 0
@@ -228,7 +231,7 @@ def find_runs(units: UnitsOf, grams: Grams, weights: Places) -> Runs:
             sizes = window_ends(units.kinds, a, b, weights[whole])
             keys = window_keys(units.keys, a, sizes)
             for i in range(b - a):
-                if sizes[i] == 0:
+                if sizes[i] == 0 or n - begin >= MOST_RUNS:
                     break
                 key = keys[i]
                 bucket = np.int64(key >> shift)
