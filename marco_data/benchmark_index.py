@@ -23,6 +23,8 @@ from marco_data.words import Texts
 MAGIC = b"marco-data benchmark index 1\n"
 WORD = 6
 """The weight of a word; `kernels.leaks` has those of characters."""
+NUMERAL = 2
+"""The weight of a number: of two runs of an item, the one with its numbers is the longer."""
 SHORTEST = 5
 """Words of the shortest item that is looked for. Answers and headings are shorter, and are in every text."""
 _ALIGNED = 64
@@ -66,13 +68,10 @@ class Index:
         """Benchmark, item, language and field of every text, in the order of texts."""
         return pa.ipc.open_file(pa.py_buffer(np.asarray(self.arrays["names"]))).read_all()
 
-    @cached_property
-    def called(self) -> dict[int, list[dict[str, Any]]]:
-        """What each text is called: several names where benchmarks share it."""
-        out: dict[int, list[dict[str, Any]]] = {}
-        for row in self.names.to_pylist():
-            out.setdefault(row.pop("text"), []).append(row)
-        return out
+    def called(self, text: int) -> list[dict[str, Any]]:
+        """What a text is called: several names where benchmarks share it."""
+        first, last = np.searchsorted(self.names["text"].to_numpy(), [text, text + 1])
+        return list(self.names.slice(first, last - first).drop_columns("text").to_pylist())
 
     @cached_property
     def grams(self) -> Any:
@@ -85,22 +84,22 @@ class Index:
         """Of the windows that are looked up: those of items, and those that short items begin with."""
         return np.array([WORD * self.header["window"], WORD * SHORTEST], np.int32)
 
-    def find(self, texts: Texts, floor: float) -> Iterator[tuple[int, Hit]]:
-        """(document, hit) of every item of which a document holds at least the share `floor`, in their order."""
+    def find(self, texts: Texts, share: float, stretch: float) -> Iterator[tuple[int, Hit]]:
+        """(document, hit) of every item of which a document holds such a share, or so many words in a row."""
         from marco_data.kernels import leaks
 
         units = leaks.find_units(texts.data, texts.offsets, leaks.character_kinds())
         runs = leaks.find_runs(units, self.grams, self.weights)
         for document, text, group in grouped(runs):
             found = self.judge(text, group)
-            if found.share < floor:
+            if found.share < share and found.longest < stretch:
                 continue
             first = units.first[document]
             begin, end = texts.offsets[document : document + 2]
             utf8 = texts.data[begin:end]
             start = _characters(utf8[: units.starts[first + found.start]])
             length = _characters(utf8[units.starts[first + found.start] : units.ends[first + found.end - 1]])
-            for name in self.called[text]:
+            for name in self.called(text):
                 yield (
                     document,
                     Hit(
@@ -127,7 +126,7 @@ class Index:
         sums = np.concatenate([[0], np.cumsum(counted)])
         short = bool(not counted.any())  # an item that is looked for as a whole: of that, runs are whole
         sums = np.concatenate([[0], np.cumsum((kinds & WEIGHT).astype(np.int64) if short else counted)])
-        weights = sums[runs[:, 0] + runs[:, 2]] - sums[runs[:, 0]]
+        weights = sums[runs[:, 0] + runs[:, 2]] - sums[runs[:, 0]] - NUMERAL * runs[:, 4]
         best = int(np.argmax(weights))
         longest = runs[best]
         # Parts of one copy lie about as far apart as in the item; a page may put something between its lines.

@@ -115,8 +115,9 @@ class DecontaminateSection(Section):
 
     @model_validator(mode="after")
     def _keeps_what_is_found(self) -> "DecontaminateSection":
-        if self.limits.share < self.find.floor:
-            raise ValueError(f"a share below {self.find.floor} is not looked for")
+        for limit, floor in (("share", self.find.floor), ("stretch", self.find.stretch)):
+            if getattr(self.limits, limit) < floor:
+                raise ValueError(f"a `{limit}` below {floor} is not looked for")
         return self
 
 

@@ -49,7 +49,7 @@ def index_of(*written: str, **options: Any) -> Index:
 
 
 def hits(index: Index, document: str) -> list[dict[str, Any]]:
-    return [hit._asdict() for _, hit in index.find(texts(document), 0.01)]
+    return [hit._asdict() for _, hit in index.find(texts(document), 0.01, 1)]
 
 
 def verdict(index: Index, document: str) -> str | None:
@@ -168,6 +168,20 @@ def test_a_hit_names_the_item_and_its_place_in_characters():
     assert page[hit["start"] : hit["end"]] == QUESTION.rstrip("?")
 
 
+def test_an_item_is_found_beside_another_of_its_form():
+    other = QUESTION.replace("12", "15").replace("8", "6").replace("5 days", "7 days")
+    for page in (f"{other}\n\n{QUESTION}", f"{QUESTION}\n\n{other}"):
+        assert verdict(index_of(QUESTION), page) == "decontaminate/whole_item"
+
+
+def test_a_long_stretch_of_a_long_item_is_a_leak():
+    passage = " ".join(f"{word}{n}" for n in range(10) for word in " ".join(prose("eng_Latn")).split())
+    words = passage.split()
+    index = index_of(passage)
+    assert verdict(index, " ".join(words[300:360])) == "decontaminate/long_stretch"
+    assert verdict(index, " ".join(words[300:330])) is None
+
+
 def test_a_short_item_is_found_only_as_a_whole():
     index = index_of("Which planet has the most moons?", "泰国的首都叫什么名字")
     assert verdict(index, "Quiz: which planet has the most moons? Saturn.") == "decontaminate/whole_item"
@@ -217,8 +231,8 @@ def test_hits_are_a_matter_of_the_document_alone():
         QUESTION, *(" ".join(prose(code)[0].split()[:40]) for code in ("deu_Latn", "tha_Thai", "zho_Hans"))
     )
     documents = [QUESTION, "", prose("tha_Thai")[0], prose("deu_Latn")[0], "x", f"{prose('zho_Hans')[0]} {QUESTION}"]
-    together = [(d, hit) for d, hit in index.find(texts(*documents), 0.01)]
-    alone = [(d, hit) for d, text in enumerate(documents) for _, hit in index.find(texts(text), 0.01)]
+    together = [(d, hit) for d, hit in index.find(texts(*documents), 0.01, 1)]
+    alone = [(d, hit) for d, text in enumerate(documents) for _, hit in index.find(texts(text), 0.01, 1)]
     assert together == alone
     assert len(together) == 5
 
@@ -239,7 +253,7 @@ def score(index: Index, documents: Sequence[Planted]) -> tuple[float, float, dic
     found: list[list[dict[str, Any]]] = [[] for _ in documents]
     for start in range(0, len(documents), 1000):
         batch = [normalize(document.text) for document in documents[start : start + 1000]]
-        for document, hit in index.find(texts(*batch), 0.2):
+        for document, hit in index.find(texts(*batch), 0.2, 30):
             found[start + document].append(hit._asdict())
     rule = Decontaminate()
     said = [rule.verdict(of)[0] is not None for of in found]
@@ -344,7 +358,7 @@ def test_real_text_without_known_leaks_is_left_alone():
     for file in files:
         documents = [normalize(row["text"]) for row in rows_of([file])]
         read += len(documents)
-        for document, hit in index.find(texts(*documents), 0.2):
+        for document, hit in index.find(texts(*documents), 0.2, 30):
             if rule.reason(hit._asdict()) is not None:
                 convicted.append((file.name, hit, documents[document][hit.start : hit.end]))
     assert read > 16_000

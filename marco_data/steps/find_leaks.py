@@ -1,8 +1,8 @@
 """Find leaks: `text` in; the items of benchmarks that it holds, wholly or in part, out.
 
-It judges nothing: the column `leaks` lists every item of which a document has at least the share `floor`, with how
-much of it there is and where; `decontaminate` says which of that is too much. The same step serves read and
-generated text. The index is made by `marco-data index-benchmarks`, and its digest is this step's identity.
+It judges nothing: the column `leaks` lists every item of which a document has at least the share `floor`, or `stretch`
+words in a row, with how much of it there is and where; `decontaminate` says which of that is too much. The same step
+serves read and generated text. The index is made by `marco-data index-benchmarks`, and its digest is the identity.
 """
 
 from functools import cache
@@ -46,6 +46,7 @@ class FindLeaks(Step):
     index: str
     declared: str
     floor: float = Field(0.2, gt=0, le=1)
+    stretch: float = Field(30, ge=1)
 
     def content(self, tools: Tools) -> dict[str, str]:
         header, _ = read_header(tools.path(self.index))
@@ -57,11 +58,12 @@ class FindLeaks(Step):
         return {"index": header["digest"]}
 
     def bind(self, language: Language | None, tools: Tools) -> BoundStep:
-        index = _loaded(tools.path(self.index))
+        path = tools.path(self.index)
+        index = _loaded(path, read_header(path)[0]["digest"])
 
         def find(batch: pa.RecordBatch) -> StepOutput:
             found: list[list[dict[str, object]]] = [[] for _ in range(batch.num_rows)]
-            for document, hit in index.find(texts_of(batch.column("text")), self.floor):
+            for document, hit in index.find(texts_of(batch.column("text")), self.floor, self.stretch):
                 found[document].append(hit._asdict())
             return StepOutput(columns={"leaks": pa.array(found, pa.list_(HIT))})
 
@@ -69,5 +71,6 @@ class FindLeaks(Step):
 
 
 @cache
-def _loaded(path: Path) -> Index:
+def _loaded(path: Path, digest: str) -> Index:
+    """The index of this digest; the file at its path may be made anew."""
     return load(path)
