@@ -17,6 +17,8 @@ import typer
 from rich.console import Console
 
 from marco_data import __version__
+from marco_data.benchmark_build import make_index
+from marco_data.benchmark_index import IndexMissing
 from marco_data.catalog import Choice, parse_fields, resolve
 from marco_data.dataset import Dataset
 from marco_data.errors import MarcoError, RecipeError
@@ -27,7 +29,7 @@ from marco_data.nodes.measure import Measure
 from marco_data.plan import plan_nodes, plan_object, plan_sources
 from marco_data.progress import show_progress
 from marco_data.recipe import Recipe, load_recipe
-from marco_data.report import budget_note, describe, print_books, print_built, print_plan, program, stats_object
+from marco_data.report import budget_note, describe, print_books, print_built, print_plan, stats_object, tell_failures
 from marco_data.sources import check_fields
 from marco_data.stage import Stage, find_stage, finish, load_stage
 from marco_data.storage import DISK_FULL, Storage
@@ -148,7 +150,7 @@ def build_stage(
         _say(f"note: no stage before {stage} is built in this root; this one took its documents from the beginning")
     if note := budget_note(built, storage):
         _say(note)
-    code = _tell_failures(built, resolved, root, _which(choice))
+    code = tell_failures(built, resolved, root, _which(choice), _say)
     if json_output:
         print(json.dumps(stats_object(built, storage), ensure_ascii=False))
     else:
@@ -208,40 +210,6 @@ def _tell_only(run: Run, only: str) -> int:
         raise RecipeError(f"no shard `{only}` in this plan")
     err.print(f"`{only}` is done", markup=False)
     return 0
-
-
-def _tell_failures(stage: Stage, recipe: Recipe, root: str, which: str) -> int:
-    """Say what went wrong, loudest last; the exit code."""
-    for failure in stage.failures:
-        _say(f"failed: {failure.shard}: {failure.error}")
-        again = f"{program()} build-stage {stage.stage} {which} --root {shlex.quote(root)} --only {failure.shard}"
-        _say(f"  again: {again} --executor local")
-    if not stage.complete:
-        _say(f"{len(stage.failures)} shards failed; the steps that need all of them did not start")
-        return 1
-    books = stage.books
-    failed = sum(books.failed.values())
-    code = 0
-    if failed:
-        reasons = ", ".join(f"{reason} {n}" for reason, n in books.failed.items())
-        code |= _tell_share(failed, books.read, f"rows could not be judged ({reasons})", "failed_rows", recipe)
-        _say(f"  they are listed by: {program()} failures {stage.stage} {which} --root {shlex.quote(root)}")
-    for source, files in stage.files.items():
-        if files["broken"]:
-            code |= _tell_share(
-                files["broken"], files["files"], f"files of `{source}` are broken", "failed_files", recipe
-            )
-    if not stage.balanced:
-        _say("error: the books do not balance: some documents are unaccounted for")
-        code = 1
-    return code
-
-
-def _tell_share(some: int, all: int, what: str, limit: str, recipe: Recipe) -> int:
-    allowed = getattr(recipe.limits, limit)
-    over = some > allowed * all
-    _say(f"{'error' if over else 'warning'}: {some:,} of {all:,} {what}; limits.{limit} allows {allowed:.4%}")
-    return int(over)
 
 
 def _say(message: str) -> None:
@@ -445,8 +413,29 @@ def validate(recipe: Annotated[Path, typer.Argument(help="A recipe file.")]) -> 
 def _check_node(node: Any) -> None:
     try:
         assert node.identity
-    except (OSError, ImportError) as error:
-        err.print(f"not checked from here: `{node.name}`: {error}", markup=False)
+    except (OSError, ImportError, IndexMissing) as error:
+        _say(f"not checked from here: `{node.name}`: {error}")
+
+
+@app.command("index-benchmarks")
+def index_benchmarks(
+    stage: Annotated[int | None, typer.Argument(min=1, max=9, help="Curriculum stage, of a family.")] = None,
+    family: Family = "sample",
+    recipe: RecipeOption = None,
+    reference: Annotated[
+        list[str] | None, typer.Option(help="Ordinary text, to know what is common: file, folder or glob (repeatable).")
+    ] = None,
+    field: Annotated[list[str] | None, typer.Option("--field", help="Where --reference has what: text=COLUMN.")] = None,
+    out_file: Annotated[str | None, typer.Option("--out", help="The index to write; default: the recipe's.")] = None,
+) -> None:
+    """Make the index of benchmark items that a recipe's `decontaminate` looks documents through by.
+
+    Example:  marco-data index-benchmarks 3 --family marco-mini --reference sample.jsonl
+    """
+    section = resolve(Choice(stage, family, recipe)).steps.decontaminate
+    if section is None:
+        raise RecipeError("this recipe names no benchmarks", hint="its `steps` have no `decontaminate`")
+    print(json.dumps(make_index(section, out_file, reference or (), parse_fields(field or []))))
 
 
 @app.command("train-language-id")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from marco_data.benchmark_index import IndexMissing
 from marco_data.dataset import Context, Dataset, Node
 from marco_data.errors import MarcoError
 from marco_data.execute import manifest_name, records_of
@@ -75,10 +76,14 @@ def plan_nodes(dataset: Dataset, storage: Storage, before: Stage | None, reachab
     known = reachable
     for node in dataset.nodes:
         because = list(_changes(node, before))
+        folder, problem = _named(node)
+        known = known and problem is None
         if not known:
             changed = [r.node for r in rows if r.status != SKIP]
-            because = because or [f"reads what `{changed[-1]}` makes" if changed else "its sources are not reachable"]
-            rows.append(NodePlan(node.name, _folder(node), _verb(node), None, None, because))
+            because = ([problem] if problem else because) or [
+                f"reads what `{changed[-1]}` makes" if changed else "its sources are not reachable"
+            ]
+            rows.append(NodePlan(node.name, folder, _verb(node), None, None, because))
             continue
         tasks = node.tasks(Context(storage, Tools(), done))
         records = records_of(storage, manifest_name(node, tasks))
@@ -91,16 +96,19 @@ def plan_nodes(dataset: Dataset, storage: Storage, before: Stage | None, reachab
         status = SKIP if pending == 0 else _verb(node)
         if pending and not because:
             because = [_new_inputs(node, before, pending, len(tasks))]
-        rows.append(NodePlan(node.name, node.folder, status, len(tasks), pending, because if pending else []))
+        rows.append(NodePlan(node.name, folder, status, len(tasks), pending, because if pending else []))
         known = pending == 0
     return rows
 
 
-def _folder(node: Node) -> str:
+def _named(node: Node) -> tuple[str, str | None]:
+    """The folder of a node, and why it is not known where the user can do something about it."""
     try:
-        return node.folder
+        return node.folder, None
+    except IndexMissing as error:
+        return f"{node.name}-?", f"{error.message}; {error.hint}"
     except (MarcoError, OSError, ImportError, ValueError):
-        return f"{node.name}-?"  # a tokenizer or model that is not on this machine: its hash is not known
+        return f"{node.name}-?", None  # a tokenizer or model that is not on this machine: its hash is not known
 
 
 def _verb(node: Node) -> str:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origi
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from marco_data.benchmark_items import Benchmark
 from marco_data.dedup import DropDuplicates
 from marco_data.errors import RecipeError
 from marco_data.languages import LANGUAGES, canonical
@@ -22,6 +23,8 @@ from marco_data.mix import MixturePart, parse_tokens, parts_by_source
 from marco_data.sources import Source
 from marco_data.step import fingerprint
 from marco_data.steps.apply_limits import load_limits
+from marco_data.steps.decontaminate import Decontaminate
+from marco_data.steps.find_leaks import FindLeaks
 from marco_data.steps.mask_pii import MaskPii
 from marco_data.steps.normalize import Normalize
 from marco_data.steps.url_block_list import UrlBlockList
@@ -87,6 +90,38 @@ class QualitySection(Section):
         return self
 
 
+class DecontaminateSection(Section):
+    """Benchmarks whose items no document may hold, and the `index` of them, which `index-benchmarks` makes.
+
+    `window` words are what is looked up, and windows in `common` documents of a sample are no evidence.
+    """
+
+    index: str
+    benchmarks: Annotated[dict[Annotated[str, Field(pattern=f"^{NAME}$")], Benchmark], Field(min_length=1)]
+    window: Annotated[int, Field(ge=6, le=20)] = 8
+    common: Annotated[int, Field(ge=1)] = 3
+    limits: Decontaminate = Decontaminate()
+
+    @property
+    def declared(self) -> str:
+        """Names the list that an index is made from; local files by their names alone."""
+        values = {name: benchmark.model_dump() for name, benchmark in self.benchmarks.items()}
+        for benchmark in values.values():
+            benchmark["paths"] = [path if "://" in path else Path(path).name for path in benchmark["paths"]]
+        return fingerprint([values, self.window, self.common])
+
+    @property
+    def find(self) -> FindLeaks:
+        return FindLeaks(index=self.index, declared=self.declared)
+
+    @model_validator(mode="after")
+    def _keeps_what_is_found(self) -> "DecontaminateSection":
+        for limit, floor in (("share", self.find.floor), ("stretch", self.find.stretch)):
+            if getattr(self.limits, limit) < floor:
+                raise ValueError(f"a `{limit}` below {floor} is not looked for")
+        return self
+
+
 class UserStep(Section):
     """A step of the user's own, or any datatrove filter through the adapter, run after the quality metrics."""
 
@@ -100,6 +135,7 @@ class Steps(Section):
     mask_pii: MaskPii | None = None
     identify_language: IdentifyLanguageSection = IdentifyLanguageSection()
     quality: QualitySection = QualitySection()
+    decontaminate: DecontaminateSection | None = None
     dedup: DropDuplicates = DropDuplicates()
     extra: tuple[UserStep, ...] = ()
 
@@ -318,29 +354,31 @@ def _absolute_paths(values: dict[str, Any], folder: Path) -> None:
     """Paths in a recipe are relative to its folder; URLs and absolute paths stay as they are."""
 
     def absolute(path: Any) -> Any:
-        if not isinstance(path, str) or "://" in path or Path(path).is_absolute():
+        if not isinstance(path, str) or "://" in path:
             return path
-        return str(folder.resolve() / path)
+        return str(folder.resolve() / Path(path).expanduser())
 
     _change_paths(values, absolute)
 
 
 def _change_paths(values: dict[str, Any], change: Callable[[Any], Any]) -> None:
-    sources = values.get("sources")
-    for source in sources.values() if isinstance(sources, dict) else []:
-        if isinstance(source, dict) and isinstance(source.get("paths"), list):
-            source["paths"] = [change(p) for p in source["paths"]]
-        elif isinstance(source, dict) and isinstance(source.get("paths"), str):
-            source["paths"] = [change(source["paths"])]
+    steps = values.get("steps")
+    leaks = steps.get("decontaminate") if isinstance(steps, dict) else None
+    for described in (values.get("sources"), leaks.get("benchmarks") if isinstance(leaks, dict) else None):
+        for source in described.values() if isinstance(described, dict) else []:
+            if isinstance(source, dict) and isinstance(source.get("paths"), list):
+                source["paths"] = [change(p) for p in source["paths"]]
+            elif isinstance(source, dict) and isinstance(source.get("paths"), str):
+                source["paths"] = [change(source["paths"])]
     tokenizer = values.get("tokenizer")
     if isinstance(tokenizer, dict) and "path" in tokenizer:
         tokenizer["path"] = change(tokenizer["path"])
-    steps = values.get("steps")
     if isinstance(steps, dict):
         for step, key in (
             ("url_block_list", "domains"),
             ("url_block_list", "words"),
             ("identify_language", "model"),
+            ("decontaminate", "index"),
         ):
             section = steps.get(step)
             if isinstance(section, dict) and section.get(key) not in (None, "embedded"):

@@ -1,9 +1,10 @@
-"""What a person or a script is told: the `stats` object, tables, the plan's tree, a document's fate."""
+"""What a person or a script is told: the `stats` object, tables, the plan's tree, a document's fate, what failed."""
 
 import shlex
 import shutil
 import sys
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def stats_object(stage: Stage, storage: Storage) -> dict[str, Any]:
         "failed_shards": [{"shard": f.shard, "error": f.error} for f in stage.failures],
         "waived": list(stage.waived),
         "files": stage.files,
+        "benchmarks": stage.benchmarks,
     }
 
 
@@ -98,8 +100,19 @@ def language_table(stage: Stage) -> Table:
     return table
 
 
+SHOWN = 120  # characters of a leak
 MOST_KEYS = 5  # of a node's changed keys in the printed plan; --json has all of them
-_ORDER = ["failed", "-read", "-normalize", "-url_block_list", "-select_language", "-quality", "-dedup", "-mix"]
+_ORDER = [
+    "failed",
+    "-read",
+    "-normalize",
+    "-url_block_list",
+    "-select_language",
+    "-quality",
+    "-decontaminate",
+    "-dedup",
+    "-mix",
+]
 
 
 def _console() -> Console:
@@ -175,6 +188,13 @@ def print_books(report: dict[str, Any], stage: Stage) -> None:
             table.add_row(f"{outcome}: {reason}", f"{n:,}")
     table.add_row("balanced", str(report["balanced"]).lower())
     console.print(table)
+    if stage.benchmarks:
+        leaks = Table(title="\nbenchmarks", title_justify="left")
+        for name in ("benchmark", "items found", "documents dropped"):
+            leaks.add_column(name, justify="left" if name == "benchmark" else "right")
+        for name, found in stage.benchmarks.items():
+            leaks.add_row(name, f"{found['items']:,}", f"{found['documents']:,}")
+        console.print(leaks)
     parts = Table(title="\nparts", title_justify="left")
     for name in ("part", "documents", "tokens", "languages"):
         parts.add_column(name, justify="left" if name == "part" else "right")
@@ -187,13 +207,58 @@ def describe(a: Answer) -> str:
     """One document's fate in three lines."""
     measured = "" if a.measured is None else f" (measured {a.measured:.4g})"
     twin = "" if a.duplicate_of is None else f"\n  duplicate of {a.duplicate_of}, similarity {a.similarity:.3f}"
+    leaks = "".join(f"\n  holds {told_leak(leak)}" for leak in a.leaks)
     score = "" if a.language_score is None else f", {a.language} {a.language_score:.4f}"
     if len(a.language_shares) > 1:
         score += (
             f" ({', '.join(f'{language} {share:.0%}' for language, share in a.language_shares.items())} of the text)"
         )
     return (
-        f"{a.source_id or a.url or a.id}: {a.verdict}{f': {a.reason}' if a.reason else ''}{measured}{twin}\n"
+        f"{a.source_id or a.url or a.id}: {a.verdict}{f': {a.reason}' if a.reason else ''}{measured}{twin}{leaks}\n"
         f"  id {a.id}{score}, tier {a.quality_tier or '-'}, part {a.part or '-'}\n"
         f"  from {a.file}, position {a.position}, {a.url or 'no url'}, licence {a.licence or 'not stated'}"
     )
+
+
+def told_leak(leak: dict[str, Any]) -> str:
+    """A leaked item in a line, and the beginning of what the document has of it."""
+    text = leak["text"] or ""
+    shown = " ".join(text[:SHOWN].split()) + ("..." if len(text) > SHOWN else "")
+    return (
+        f"{leak['share']:.0%} of {leak['benchmark']} {leak['item']} ({leak['field']}, {leak['language']}) "
+        f"at {leak['start']}-{leak['end']}: {shown}"
+    )
+
+
+def tell_failures(stage: Stage, recipe: Recipe, root: str, which: str, say: Callable[[str], None]) -> int:
+    """Say what went wrong, loudest last; the exit code."""
+    for failure in stage.failures:
+        say(f"failed: {failure.shard}: {failure.error}")
+        again = f"{program()} build-stage {stage.stage} {which} --root {shlex.quote(root)} --only {failure.shard}"
+        say(f"  again: {again} --executor local")
+    if not stage.complete:
+        say(f"{len(stage.failures)} shards failed; the steps that need all of them did not start")
+        return 1
+    books = stage.books
+    failed = sum(books.failed.values())
+    code = 0
+    if failed:
+        reasons = ", ".join(f"{reason} {n}" for reason, n in books.failed.items())
+        code |= _tell_share(failed, books.read, f"rows could not be judged ({reasons})", "failed_rows", recipe, say)
+        say(f"  they are listed by: {program()} failures {stage.stage} {which} --root {shlex.quote(root)}")
+    for source, files in stage.files.items():
+        if files["broken"]:
+            code |= _tell_share(
+                files["broken"], files["files"], f"files of `{source}` are broken", "failed_files", recipe, say
+            )
+    if not stage.balanced:
+        say("error: the books do not balance: some documents are unaccounted for")
+        code = 1
+    return code
+
+
+def _tell_share(some: int, all: int, what: str, limit: str, recipe: Recipe, say: Callable[[str], None]) -> int:
+    allowed = getattr(recipe.limits, limit)
+    over = some > allowed * all
+    say(f"{'error' if over else 'warning'}: {some:,} of {all:,} {what}; limits.{limit} allows {allowed:.4%}")
+    return int(over)

@@ -95,6 +95,7 @@ class Stage:
     failures: tuple[Failure, ...] = ()
     waived: tuple[str, ...] = ()
     files: dict[str, dict[str, int]] = field(default_factory=dict)
+    benchmarks: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def books(self) -> Books:
@@ -135,6 +136,7 @@ class Stage:
             failures=tuple(Failure(**f) for f in raw["failures"]),
             waived=tuple(raw["waived"]),
             files=raw["files"],
+            benchmarks=raw["benchmarks"],
         )
 
 
@@ -175,6 +177,7 @@ def finish(recipe: Recipe, dataset: Dataset, run: Run, storage: Storage) -> Stag
         failures=tuple(sorted(run.failures, key=lambda f: (f.node, f.shard))),
         waived=tuple(sorted(run.waived)),
         files=_files(run),
+        benchmarks=_benchmarks(recipe, run),
     )
     if stage.complete:
         _write_blend(stage, dataset, storage)
@@ -205,6 +208,19 @@ def _files(run: Run) -> dict[str, dict[str, int]]:
             files[failure.source].add(failure.file)
             broken[failure.source].add(failure.file)
     return {source: {"files": len(names), "broken": len(broken[source])} for source, names in sorted(files.items())}
+
+
+def _benchmarks(recipe: Recipe, run: Run) -> dict[str, dict[str, int]]:
+    """{benchmark: {items, documents}}: items found, and documents dropped for them; one may be dropped for several."""
+    if recipe.steps.decontaminate is None:
+        return {}
+    items: dict[str, set[tuple[str, ...]]] = {name: set() for name in sorted(recipe.steps.decontaminate.benchmarks)}
+    documents = dict.fromkeys(items, 0)
+    for record in run.records.get("decide", []):
+        for name, found in record.facts["leaks"].items():
+            items[name].update(map(tuple, found["items"]))
+            documents[name] += found["documents"]
+    return {name: {"items": len(found), "documents": documents[name]} for name, found in items.items()}
 
 
 def _write_blend(stage: Stage, dataset: Dataset, storage: Storage) -> None:

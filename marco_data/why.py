@@ -21,6 +21,7 @@ from marco_data.nodes.mix import at_or_after, intervals_of
 from marco_data.records import DROPPED, FAILED, KEPT, Record
 from marco_data.sources.stream import HEAD_BYTES
 from marco_data.stage import Stage
+from marco_data.steps.decontaminate import Decontaminate
 from marco_data.storage import DataFile, Storage
 from marco_data.tokens import Shard
 
@@ -42,7 +43,10 @@ WANTED = [
 
 @dataclass(frozen=True)
 class Answer:
-    """A document's verdict, with what it was measured by and, for a duplicate, its surviving twin."""
+    """A document's verdict, with what it was measured by, a duplicate's surviving twin, and leaked items.
+
+    A leak has benchmark, item, language and field, its share and words, and `start`, `end` and `text` in the document.
+    """
 
     id: str
     source: str
@@ -61,6 +65,7 @@ class Answer:
     duplicate_of: str | None
     similarity: float | None
     part: str | None
+    leaks: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -179,7 +184,18 @@ class Lookup:
             duplicate_of=self._name_of(twin["dup_of"]) if twin.get("dup_of") else None,
             similarity=similarity,
             part=self.part_of.get(row["source"]),
+            leaks=self._leaks(file, place.row) if str(reason).startswith(f"{Decontaminate.name()}/") else [],
         )
+
+    def _leaks(self, file: DataFile, row: int) -> list[dict[str, Any]]:
+        """What a document was dropped for, with the text that is at the place."""
+        limits = Decontaminate.model_validate(self.stage.recipe["steps"]["decontaminate"]["limits"])
+        found = _row(self.storage, file, row, ["leaks", "text"])
+        return [
+            {**hit, "text": found["text"] and found["text"][hit["start"] : hit["end"]]}
+            for hit in found["leaks"]
+            if limits.reason(hit) is not None
+        ]
 
     def _state(self, verdict: dict[str, Any], twin: dict[str, Any]) -> tuple[str, str | None]:
         if verdict["failed"] is not None:

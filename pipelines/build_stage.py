@@ -70,6 +70,7 @@ def text_steps(recipe: Recipe, sign: Sign) -> tuple[Step, ...]:
         IdentifyLanguage(model=steps.identify_language.model),
         MeasureQuality(),
         *(step for step in extra_steps(recipe) if step.reads_text()),
+        *([steps.decontaminate.find] if steps.decontaminate else []),
         sign,
     )
 
@@ -90,6 +91,7 @@ def limits(recipe: Recipe) -> tuple[Step, ...]:
         ),
         ApplyLimits(limits=known, tier_margin=quality.tier_margin, exempt=quality.exempt),
         *(step for step in extra_steps(recipe) if not step.reads_text()),
+        *([steps.decontaminate.limits] if steps.decontaminate else []),
     )
 
 

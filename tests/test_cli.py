@@ -33,6 +33,7 @@ SURFACE = {
     "why": BUILD | {"--stage", "--json"},
     "find": BUILD | {"--stage", "--most", "--json"},
     "failures": BUILD | {"--json"},
+    "index-benchmarks": {"--family", "--recipe", "--reference", "--field", "--out"},
     "languages": {"--json"},
     "validate": set(),
     "train-tokenizer": {"--text", "--out", "--vocab-size"},

@@ -61,6 +61,8 @@ def users_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for i, text in enumerate(prose(language))
     ]
     (folder / "my.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    quiz = {"id": 1, "question": "Which river runs through the old town of Heidelberg, and where does it end?"}
+    (folder / "quiz.jsonl").write_text(json.dumps({**quiz, "answer": "The Neckar; in the Rhine."}) + "\n", "utf-8")
     (folder / "recipes").symlink_to(ROOT / "recipes")
     for block in [*fences("yaml"), *fences("python")]:
         name = re.match(r"# (\S+)\n", block)

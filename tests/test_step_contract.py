@@ -10,10 +10,14 @@ import pyarrow as pa
 import pytest
 
 import marco_data.steps
+from marco_data.benchmark_build import build
+from marco_data.benchmark_index import write
+from marco_data.benchmark_items import Item
 from marco_data.languages import LANGUAGES
 from marco_data.languages.shares import SHARES
 from marco_data.step import Step, Tools, check_output, fingerprint, run_step
 from marco_data.steps.apply_limits import load_limits
+from marco_data.steps.find_leaks import HIT
 from marco_data.steps.measure_quality import MeasureQuality
 
 for module in pkgutil.iter_modules(marco_data.steps.__path__):
@@ -34,6 +38,8 @@ TEXTS = (
     "a" * 5000,
 )
 LANGUAGE = LANGUAGES["eng_Latn"]
+HELD = {"share": 0.9, "words": 20.0, "longest": 20.0, "whole": False, "same_numbers": 0, "other_numbers": 0}
+LEAKS = [[], [HELD], [{**HELD, "share": 0.3}, {**HELD, "whole": True}], None, *[[{**HELD, "share": 0.25}]] * 8]
 
 
 def concrete(kind: type[Step]) -> list[type[Step]]:
@@ -55,10 +61,21 @@ def url_block_list(tmp_path: Path) -> dict[str, Any]:
     return {"domains": str(path)}
 
 
+def find_leaks(tmp_path: Path) -> dict[str, Any]:
+    texts = (
+        "The cat sat on the mat, and the dog sat with the cat.",
+        "今天天气很好，我们去公园。今天天气很好，我们去公园。",
+    )
+    items = [Item("quiz", str(i), "eng_Latn", "question", text) for i, text in enumerate(texts)]
+    write(build(items, "a list"), str(tmp_path / "quiz.index"))
+    return {"index": str(tmp_path / "quiz.index"), "declared": "a list"}
+
+
 # What a step needs to be made; a step that is not named here is made without arguments.
 ARGUMENTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "ApplyLimits": lambda _: {"limits": load_limits()},
     "DatatroveFilter": lambda _: {"filter": "datatrove.pipeline.filters.GopherRepetitionFilter"},
+    "FindLeaks": find_leaks,
     "SelectLanguage": select_language,
     "UrlBlockList": url_block_list,
 }
@@ -90,6 +107,7 @@ def documents() -> pa.RecordBatch:
             "lid_score": pa.array([round(1 - i / n, 4) for i in range(n)], pa.float64()),
             "lid_script": pa.array([("Latn", "Thai", "Latn")[i % 3] for i in range(n)], pa.string()),
             "lid_shares": pa.array([[{"language": "eng_Latn", "share": i / n}] for i in range(n)], SHARES),
+            "leaks": pa.array(LEAKS, pa.list_(HIT)),
             **figures,
         }
     )

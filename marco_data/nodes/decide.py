@@ -6,6 +6,7 @@ order: what reading and normalising found, language, quality and further decide 
 found in the measure pass.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -18,6 +19,7 @@ from marco_data.dataset import Context, Node, Outcome, Task
 from marco_data.nodes.measure import UNIDENTIFIED, Measure
 from marco_data.records import DROPPED, FAILED, Count, Record, add_counts
 from marco_data.step import BoundStep, Step, Tools, check_plan, run_step
+from marco_data.steps.decontaminate import Decontaminate
 from marco_data.storage import DataFile, Storage, write_parquet
 
 PASSED = "passed"
@@ -35,6 +37,17 @@ VERDICTS = pa.schema(
         ("quality_tier", pa.string()),
     ]
 )
+
+
+@dataclass
+class Leaked:
+    """What of one benchmark was found in a shard: documents that are dropped for it, and its items in them."""
+
+    documents: int = 0
+    items: set[tuple[str, str]] = field(default_factory=set)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"documents": self.documents, "items": sorted(map(list, self.items))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +73,27 @@ class Decide(Node):
         file: DataFile = task.inputs
         bound: dict[tuple[int, str], BoundStep] = {}
         tables, counts = [], []
+        leaked: dict[str, Leaked] = defaultdict(Leaked)
         for batch in self._batches(storage, file):
             verdicts = self.judge(batch, bound, tools)
             counts += count_verdicts(verdicts)
+            self._add_leaks(leaked, batch, verdicts)
             tables.append(verdicts)
         data = write_parquet(storage, f"{self.folder}/{task.key}", [pa.concat_tables(tables)], VERDICTS)
-        return Outcome((data,), add_counts(counts), {"shard": file.path})
+        leaks = {name: found.to_json() for name, found in sorted(leaked.items())}
+        return Outcome((data,), add_counts(counts), {"shard": file.path, "leaks": leaks})
+
+    def _add_leaks(self, leaked: dict[str, "Leaked"], batch: pa.RecordBatch, verdicts: pa.Table) -> None:
+        """Counts the documents dropped for an item, and the items, by benchmark."""
+        for step in self.steps:
+            if isinstance(step, Decontaminate):
+                rows = pc.indices_nonzero(pc.is_in(verdicts["reason"], pa.array(sorted(step.reasons))))
+                for hits in batch["leaks"].take(rows).to_pylist():
+                    found = [hit for hit in hits if step.reason(hit) is not None]
+                    for name in {hit["benchmark"] for hit in found}:
+                        leaked[name].documents += 1
+                    for hit in found:
+                        leaked[hit["benchmark"]].items.add((hit["language"], hit["item"]))
 
     def _batches(self, storage: Storage, file: DataFile) -> Iterator[pa.RecordBatch]:
         names = {"id", "source", "lid_language", "text_bytes", "failed", "reason", "measured"}
