@@ -14,7 +14,7 @@ import pyarrow as pa
 from benchmarks.agreement.oracle import PARAGRAPH_RULES, Figures, Filters, words_of
 from benchmarks.agreement.texts import REFERENCE, Document, documents
 from marco_data.kernels import quality
-from marco_data.kernels.characters import characters
+from marco_data.kernels.characters import CLASS, characters
 from marco_data.languages import LANGUAGES
 from marco_data.quality_metrics import SYMBOLS, TERMINALS, quality_metrics
 from marco_data.step import Tools
@@ -85,12 +85,15 @@ def figures_of(found: Sequence[Document], lists: Sequence[list[str]], language: 
     ends = len(texts.data) + np.cumsum([len(utf8) for utf8 in vocabulary.values()])
     place = {word: (end - len(utf8), end) for (word, utf8), end in zip(vocabulary.items(), ends.tolist(), strict=True)}
     places = np.array([place[word] for words in lists for word in words], np.int32).reshape(-1, 2)
+    table = characters(SYMBOLS, TERMINALS)
+    holds = {word: np.bitwise_or.reduce(table[np.frombuffer(word.encode("utf-32-le"), np.uint32)]) for word in place}
+    seen = np.array([holds[word] for words in lists for word in words], np.uint16) & np.uint16(~CLASS & 0xFFFF)
     data = np.concatenate([texts.data, np.frombuffer(b"".join(vocabulary.values()), np.uint8)])
     data.flags.writeable = False  # as Arrow's are: else the kernel is compiled once more
     first = np.cumsum([0, *map(len, lists)])
     stops = quality.stop_word_set([word.encode() for word in sorted(stop_words_of(language))])
     figures: Figures = quality.measure(
-        *(data, texts.offsets, np.ascontiguousarray(places[:, 0]), np.ascontiguousarray(places[:, 1]), first),
-        *(characters(SYMBOLS, TERMINALS), stops, SHORT_LINE),
+        *(data, texts.offsets, np.ascontiguousarray(places[:, 0]), np.ascontiguousarray(places[:, 1]), seen),
+        *(first, table, stops, SHORT_LINE),
     )
     return figures

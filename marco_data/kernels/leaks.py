@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
-from marco_data.kernels.characters import Bytes, code_point, width
+from marco_data.kernels.characters import code_point, width
 from marco_data.kernels.compiled import compiled
+from marco_data.kernels.memory import Bytes
 
 Keys = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int32]
