@@ -18,7 +18,7 @@ What that does to verdicts is in `docs/quality.md`.
 This module does not know about sentences, stop words or letter case.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -121,13 +121,11 @@ def _find_words(texts: Texts, language: Language | None) -> Words:
     table = characters()
     starts, ends, seen, left = kernel.find_words(texts.data, texts.offsets, table)
     if len(left):
-        cuts = np.searchsorted(starts, left[:, 0])
-        parts: list[list[npt.NDArray[Any]]] = [np.split(places, cuts) for places in (starts, ends, seen)]
-        for i, (start, stop) in enumerate(left.tolist()):
-            line = texts.data[start:stop].tobytes().decode()
-            lengths = np.fromiter(map(len, _segments(line, language)), np.int32)
-            words = kernel.trim_segments(texts.data, start, lengths, table)
-            for k in range(len(parts)):
-                parts[k].insert(2 * i + 1, words[k])
-        starts, ends, seen = (np.concatenate(places) for places in parts)
+        # One question for all: to make a breaker takes as long as to cut a line. Between lines nothing joins.
+        text = kernel.with_separators(texts.data, left).tobytes().decode()
+        lengths = np.fromiter(map(len, _segments(text, language)), np.int32)
+        found = kernel.trim_segments(texts.data, left, lengths, table)
+        both = [np.concatenate(places) for places in zip((starts, ends, seen), found, strict=True)]
+        order = np.argsort(both[0], kind="stable")  # two ascending runs: a merge
+        starts, ends, seen = (places[order] for places in both)
     return Words(starts, ends, seen, np.searchsorted(starts, texts.offsets.astype(np.int32)))

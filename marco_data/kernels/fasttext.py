@@ -32,6 +32,7 @@ SAMPLED, SURE, ENOUGH = 1024, 0.7, 3
 
 _BELOW, _ABOVE = 0x3C, 0x3E  # < and > mark the ends of a word
 _LEAST = 1e-5  # fastText adds it before it takes a logarithm
+_NEGLIGIBLE = 20.0  # e^-20 is 2e-9, of a hundred labels 2e-7: nothing beside the rounding, and most labels
 _END = np.uint64(0x3E732F3C)  # `</s>`, with which fastText's line ends
 _LABEL = np.uint64(0x5F6C6562616C5F5F)  # the first eight bytes of `__label__`
 _P1 = np.uint64(0x9E3779B185EBCA87)
@@ -73,7 +74,7 @@ class Cache(NamedTuple):
     sums: Floats  # [places + 1, dim]; the last is for words that are not kept
 
 
-def new_cache(dim: int, most_bytes: int = 16 << 20) -> Cache:
+def new_cache(dim: int, most_bytes: int = 64 << 20) -> Cache:
     """An empty cache of at most `most_bytes`, a power of two of places."""
     places = 1 << max(0, (most_bytes // (4 * dim + 28)).bit_length() - 1)
     return Cache(np.zeros((places, 3), np.uint64), np.zeros(places, np.int32), np.zeros((places + 1, dim), np.float32))
@@ -277,9 +278,10 @@ def _best_of_softmax(model: Model, mean: npt.NDArray[np.float64], scores: npt.ND
     for label in range(labels):
         if scores[label] > scores[best]:
             best = label
-    total = 0.0
+    total, least = 0.0, scores[best] - _NEGLIGIBLE
     for label in range(labels):
-        total += np.exp(scores[label] - scores[best])
+        if scores[label] > least:
+            total += np.exp(scores[label] - scores[best])
     return best, 1.0 / total + _LEAST
 
 

@@ -255,20 +255,43 @@ def trimmed(data: Bytes, start: int, end: int, table: Table) -> tuple[int, int]:
     return start, end
 
 
+_SEPARATOR = (0xE2, 0x80, 0xA8)  # U+2028: a segment of its own beside whatever; a line feed would join a return
+
+
 @compiled
-def trim_segments(data: Bytes, at: int, lengths: Places, table: Table) -> tuple[Places, Places, Seen]:
-    """(starts, ends, seen) of the words of consecutive segments from data[at], by their lengths in characters."""
-    n = len(lengths)
-    starts, ends, seen = np.empty(n, np.int32), np.empty(n, np.int32), np.empty(n, np.uint16)
-    words = 0
-    for length in lengths:
-        end, bits = at, np.int64(0)
-        for _ in range(length):
-            bits |= int64(item(table, code_point(data, end)))
-            end += width(item(data, end))
-        first, last = trimmed(data, at, end, table) if bits & BLANK else (at, end)
-        if first < last:
-            starts[words], ends[words], seen[words] = first, last, bits & ~CLASS
-            words += 1
-        at = end
+def with_separators(data: Bytes, stretches: Offsets) -> Bytes:
+    """The bytes data[start:stop] of each of stretches[n, 2], U+2028 behind each."""
+    out = np.empty(np.sum(stretches[:, 1] - stretches[:, 0]) + 3 * len(stretches), np.uint8)
+    n = 0
+    for i in range(len(stretches)):
+        start, stop = stretches[i]
+        out[n : n + stop - start] = data[start:stop]
+        n += stop - start
+        for byte in _SEPARATOR:
+            out[n] = byte
+            n += 1
+    return out
+
+
+@compiled
+def trim_segments(data: Bytes, stretches: Offsets, lengths: Places, table: Table) -> tuple[Places, Places, Seen]:
+    """(starts, ends, seen) of the words of stretches[n, 2], by the lengths in characters of the segments of
+    `with_separators`."""
+    starts, ends = np.empty(len(lengths), np.int32), np.empty(len(lengths), np.int32)
+    seen = np.empty(len(lengths), np.uint16)
+    words = segment = 0
+    for i in range(len(stretches)):
+        at, stop = stretches[i]
+        while at < stop:
+            end, bits = at, np.int64(0)
+            for _ in range(lengths[segment]):
+                bits |= int64(item(table, code_point(data, end)))
+                end += width(item(data, end))
+            first, last = trimmed(data, at, end, table) if bits & BLANK else (at, end)
+            if first < last:
+                starts[words], ends[words], seen[words] = first, last, bits & ~CLASS
+                words += 1
+            at = end
+            segment += 1
+        segment += 1  # the separator
     return starts[:words], ends[:words], seen[:words]
