@@ -142,7 +142,7 @@ def cost(model: LanguageModel, texts: Sequence[str]) -> str:
     """Milliseconds for a million bytes, median of GOES (least to greatest)."""
     array = pa.array(texts, pa.string())
     million = sum(len(text.encode()) for text in texts) / 1e6
-    took: dict[str, list[float]] = {"identification": [], "shares": []}
+    took: dict[str, list[float]] = {"identification": [], "with shares": []}
     for go in range(GOES + 1):  # the first compiles and is not counted
         for name, spent in took.items():
             if model.file is not None:
