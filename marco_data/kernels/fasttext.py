@@ -74,7 +74,7 @@ class Cache(NamedTuple):
     sums: Floats  # [places + 1, dim]; the last is for words that are not kept
 
 
-def new_cache(dim: int, most_bytes: int = 64 << 20) -> Cache:
+def new_cache(dim: int, most_bytes: int = 32 << 20) -> Cache:
     """An empty cache of at most `most_bytes`, a power of two of places."""
     places = 1 << max(0, (most_bytes // (4 * dim + 28)).bit_length() - 1)
     return Cache(np.zeros((places, 3), np.uint64), np.zeros(places, np.int32), np.zeros((places + 1, dim), np.float32))

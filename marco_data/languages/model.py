@@ -34,8 +34,8 @@ NO_LANGUAGE = "und"
 READ_CHARACTERS = 20_000
 
 
-# Places where a text is read first: 500 to 1,400 bytes, which for most languages is more than enough.
-FEW = 6
+# Places where a text is read first: 400 to 1,200 bytes, which for most languages is more than enough.
+FEW = 5
 
 
 class Reading(NamedTuple):
