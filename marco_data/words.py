@@ -125,7 +125,10 @@ def _find_words(texts: Texts, language: Language | None) -> Words:
         text = kernel.with_separators(texts.data, left).tobytes().decode()
         lengths = np.fromiter(map(len, _segments(text, language)), np.int32)
         found = kernel.trim_segments(texts.data, left, lengths, table)
-        both = [np.concatenate(places) for places in zip((starts, ends, seen), found, strict=True)]
-        order = np.argsort(both[0], kind="stable")  # two ascending runs: a merge
-        starts, ends, seen = (places[order] for places in both)
+        order = np.argsort(np.concatenate([starts, found[0]]), kind="stable")  # two ascending runs: a merge
+        starts, ends, seen = (
+            np.concatenate([starts, found[0]])[order],
+            np.concatenate([ends, found[1]])[order],
+            np.concatenate([seen, found[2]])[order],
+        )
     return Words(starts, ends, seen, np.searchsorted(starts, texts.offsets.astype(np.int32)))

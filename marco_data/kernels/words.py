@@ -259,7 +259,7 @@ _SEPARATOR = (0xE2, 0x80, 0xA8)  # U+2028: a segment of its own beside whatever;
 
 
 @compiled
-def with_separators(data: Bytes, stretches: Offsets) -> Bytes:
+def with_separators(data: Bytes, stretches: Places) -> Bytes:
     """The bytes data[start:stop] of each of stretches[n, 2], U+2028 behind each."""
     out = np.empty(np.sum(stretches[:, 1] - stretches[:, 0]) + 3 * len(stretches), np.uint8)
     n = 0
@@ -274,7 +274,7 @@ def with_separators(data: Bytes, stretches: Offsets) -> Bytes:
 
 
 @compiled
-def trim_segments(data: Bytes, stretches: Offsets, lengths: Places, table: Table) -> tuple[Places, Places, Seen]:
+def trim_segments(data: Bytes, stretches: Places, lengths: Places, table: Table) -> tuple[Places, Places, Seen]:
     """(starts, ends, seen) of the words of stretches[n, 2], by the lengths in characters of the segments of
     `with_separators`."""
     starts, ends = np.empty(len(lengths), np.int32), np.empty(len(lengths), np.int32)
