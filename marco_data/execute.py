@@ -18,7 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection
-from typing import Protocol
+from types import FrameType
+from typing import Any, Protocol, Self
 
 import pyarrow as pa
 
@@ -259,7 +260,7 @@ def run(
     for node in dataset.nodes:
         assert node.folder  # a model or tokenizer that is not there is told before anything runs
     storage.remove_stale_scratch()
-    with _RunLog(storage) as log:
+    with _RunLog(storage) as log, Interrupts() as interrupts:
         for node in dataset.nodes:
             if node.whole and len(result.manifests) < len(result.records):
                 result.stopped_before = node.name
@@ -270,7 +271,7 @@ def run(
             manifest = manifest_name(node, tasks)
             records = records_of(storage, manifest)
             if records is None:
-                records = _run_node(node, chosen, tasks, storage, executor, progress, log, result)
+                records = _run_node(node, chosen, tasks, storage, executor, progress, log, interrupts, result)
             else:
                 progress.node(node, len(tasks), 0)
                 result.ran[node.name] = 0
@@ -280,6 +281,38 @@ def run(
             if only is not None and chosen:
                 break
     return result
+
+
+class Interrupts:
+    """Ctrl-C, heard also where the exception it raises is lost.
+
+    A signal that comes during a kernel is handled in the first Python after it, which may be the unpickling of a named
+    tuple's class that numba does itself: it drops whatever is raised there, and the run would go on to its end.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> Self:
+        # Only the main thread may; a handler that somebody else has set is theirs.
+        main = threading.current_thread() is threading.main_thread()
+        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._before = signal.signal(signal.SIGINT, self._hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        signal.default_int_handler(number, frame)
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if one was asked for."""
+        if self.asked:
+            raise KeyboardInterrupt
 
 
 def _is_waived(task: Task, waived: set[str], result: Run) -> bool:
@@ -297,6 +330,7 @@ def _run_node(
     executor: Executor,
     progress: Progress,
     log: "_RunLog",
+    interrupts: "Interrupts",
     result: Run,
 ) -> list[Record]:
     there = set(storage.names(node.folder))
@@ -311,6 +345,7 @@ def _run_node(
     for done in executor.run(pending, storage):
         log.note(done)
         progress.done(done)
+        interrupts.check()
         if done.record is not None:
             records[done.task.key] = done.record
         else:

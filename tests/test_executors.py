@@ -1,8 +1,10 @@
 """Executors: wherever and however tasks run, the root holds the same bytes; what dies or refuses is told apart."""
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from small_corpus import as_recipe, prose, recipe_values, write_corpus
 
 from marco_data.dataset import Context, Dataset
 from marco_data.errors import RecipeError
-from marco_data.execute import Executor, LocalExecutor, Run, Silent, run
+from marco_data.execute import Executor, Interrupts, LocalExecutor, Run, Silent, run
 from marco_data.nodes.measure import Measure
 from marco_data.ray_executor import RayExecutor, checked_packages
 from marco_data.recipe import Recipe
@@ -148,3 +150,17 @@ def test_an_address_where_nobody_listens_is_said_at_once(address, corpus, tmp_pa
     executor = RayExecutor(address=address)
     with pytest.raises(RecipeError, match=f"no Ray cluster at `{address}`"):
         build(as_recipe(values(corpus)), tmp_path, executor)
+
+
+def test_an_interrupt_whose_exception_was_dropped_is_heard_all_the_same():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with Interrupts() as interrupts:
+            interrupts.check()
+            with suppress(KeyboardInterrupt):  # as numba does
+                signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                interrupts.check()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
