@@ -167,6 +167,15 @@ def test_killed_ray_workers_cost_nothing_but_their_time(home, recipe, reference,
     check_root(tmp_path, reference)
 
 
+@pytest.fixture
+def terminal() -> Iterator[None]:
+    """Started in a shell's background, pytest and so its children would ignore the signal: as on a terminal instead."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize(
     "options",
     [
