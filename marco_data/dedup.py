@@ -18,7 +18,7 @@ import binascii
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -80,6 +80,9 @@ class DropDuplicates(BaseModel):
     `hashes` is the length of the signatures, `first` how many of a bucket's first documents a later one is
     compared with. A signature's estimate decides alone where it is `sigmas` standard deviations away from
     `threshold`; nearer than that the shingles are compared.
+
+    `over: all` also looks at what the limits have dropped: it changes no verdict, and `cluster_size` then counts them.
+    `partition` documents are what a task sorts at once: it bounds memory and changes no verdict.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,6 +93,8 @@ class DropDuplicates(BaseModel):
     hashes: int = Field(112, ge=1)
     first: int = Field(64, ge=1)
     sigmas: float = Field(3.0, ge=0)
+    over: Literal["passed", "all"] = "passed"
+    partition: int = Field(2_000_000, ge=1)
 
     @property
     def banding(self) -> Banding:
