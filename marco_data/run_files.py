@@ -9,12 +9,11 @@ This module does not know what the records mean.
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,22 +81,17 @@ def _header(dtype: np.dtype[Any], rows: int, block: int) -> bytes:
 
 @dataclass(frozen=True)
 class RunFile:
-    """One run file, opened when first read. Reading raises DamagedFile where the bytes are not those written."""
+    """One run file; it is open only while it is read, for a merge reads thousands. Reading raises DamagedFile where the bytes are not those written."""
 
     storage: Storage
     file: DataFile
 
     @cached_property
-    def _handle(self) -> IO[bytes]:
-        try:
-            return self.storage.open(self.file.path)
-        except FileNotFoundError:
-            raise DamagedFile(self.file.path, "it is not there") from None
-
-    @cached_property
     def _layout(self) -> tuple[np.dtype[Any], int, int]:
         """(dtype, rows, records a block)."""
-        raw = self._bytes(0, HEADER_BYTES)
+        buffer = bytearray(HEADER_BYTES)
+        self._fill([(0, memoryview(buffer))])
+        raw = bytes(buffer)
         if not raw.startswith(MAGIC) or xxhash.xxh64_digest(raw[:-8]) != raw[-8:]:
             raise DamagedFile(self.file.path, "its header is not whole")
         said = json.loads(raw[len(MAGIC) : -8].rstrip(b"\0"))
@@ -110,9 +104,6 @@ class RunFile:
     @property
     def dtype(self) -> np.dtype[Any]:
         return self._layout[0]
-
-    def close(self) -> None:
-        self._handle.close()
 
     def read(self, start: int = 0, stop: int | None = None) -> Table:
         """Records start..stop, a copy."""
@@ -150,6 +141,8 @@ class RunFile:
     def find(self, key: int) -> int:
         """The number of records whose first field is less than `key`; they ascend by it."""
         _, rows, block = self._layout
+        if key >= 1 << 64:
+            return rows
         name = str(self.dtype.names[0])  # type: ignore[index]
         low, high = 0, -(-rows // block)
         while low < high:
@@ -170,33 +163,23 @@ class RunFile:
         dtype, _, block = self._layout
         size = block * dtype.itemsize + 8
         buffer = np.empty(int((last - first).sum()) * size, np.uint8)
-        view, at = memoryview(buffer), 0
-        for a, b in zip(first.tolist(), last.tolist(), strict=True):
-            end = at + (b - a) * size
-            self._into(view[at:end], HEADER_BYTES + a * size)
-            at = end
+        ends = np.cumsum(last - first) * size
+        offsets = HEADER_BYTES + first * size
+        view = memoryview(buffer)
+        self._fill([(at, view[end - n : end]) for at, end, n in zip(offsets.tolist(), ends.tolist(), ((last - first) * size).tolist(), strict=True)])
         bad = blocks.damaged(buffer, size)
         if bad >= 0:
             raise DamagedFile(self.file.path, "a block's checksum is not that of its bytes")
         records = buffer.reshape(-1, size)[:, :-8]
         return np.ascontiguousarray(records).reshape(-1).view(dtype)
 
-    def _into(self, view: memoryview, offset: int) -> None:
-        handle = self._handle
+    def _fill(self, stretches: list[tuple[int, memoryview]]) -> None:
         try:
-            got = os.preadv(handle.fileno(), [view], offset)
-        except (OSError, AttributeError, NotImplementedError):  # not a file of this machine
-            handle.seek(offset)
-            data = handle.read(len(view))
-            got = len(data)
-            view[:got] = data
-        if got != len(view):
+            whole = self.storage.read_stretches(self.file.path, stretches)
+        except FileNotFoundError:
+            raise DamagedFile(self.file.path, "it is not there") from None
+        if not whole:
             raise DamagedFile(self.file.path, "it ends too early")
-
-    def _bytes(self, offset: int, size: int) -> bytes:
-        buffer = np.empty(size, np.uint8)
-        self._into(memoryview(buffer), offset)
-        return buffer.tobytes()
 
 
 def in_order(records: Table, names: Sequence[str]) -> Table:

@@ -114,7 +114,6 @@ def _between(storage: Storage, files: Sequence[DataFile], start: int, rows: int)
     parts = [np.empty(0, LINE)]
     for file in opened(storage, files):
         parts.append(file.read(file.find(start), file.find(start + rows)))
-        file.close()
     return np.concatenate(parts)
 
 
