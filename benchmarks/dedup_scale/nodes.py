@@ -49,8 +49,8 @@ class NodeTimes:
 class Times:
     """What dedup took. `process_seconds` has starting Python and reading the plan too.
 
-    Memory in bytes: `largest` of one process, `together` of all at once, memory they share counted in each. `disk`: what
-    lies there afterwards; `written`: all that was handed to the system.
+    Memory in bytes: `largest` of one process, `together` of all at once, memory they share counted in each. `disk`:
+    what lies there afterwards; `written`: all that was handed to the system.
     """
 
     documents: int

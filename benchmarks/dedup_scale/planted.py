@@ -68,7 +68,8 @@ class Planted:
         median, sigma, least, most = LENGTHS
         u, v = (self._uniform(self.key(numbers), salt) for salt in (2, 3))
         normal = np.sqrt(-2 * np.log1p(-u)) * np.cos(2 * np.pi * v)
-        return np.clip(median * np.exp(sigma * normal), least, most).astype(np.int64)
+        drawn: Numbers = np.clip(median * np.exp(sigma * normal), least, most).astype(np.int64)
+        return drawn
 
     def changed(self, numbers: Numbers) -> Numbers:
         """How many of its original's shingles it lacks; it has as many that the original lacks."""
@@ -124,7 +125,7 @@ class Planted:
         return np.concatenate([document, some]), np.concatenate([where, front[some] - 1])
 
     def _new_words(self, numbers: Numbers, where: Numbers) -> pa.StringArray:
-        """Three words of the language made one, and a space: hardly another document has it, so changes do not make two alike."""
+        """Three words of the language made one: hardly another document has it, so no change makes two alike."""
         table, language = _vocabulary(), self.language(numbers)
         begin, count = table.begins[language], np.diff(table.begins)[language]
         which = numbers + where * len(self)
@@ -132,8 +133,7 @@ class Planted:
         return pc.binary_join_element_wise(*parts, " ", "")  # the last is what joins them
 
     def _uniform(self, keys: Keys, salt: int) -> Array[np.float64]:
-        """In [0, 1)."""
-        return (mixed(keys, np.uint64(0), self.seed, salt) >> np.uint64(11)) * 2.0**-53
+        return unit(mixed(keys, np.uint64(0), self.seed, salt))
 
 
 def plant(documents: int, seed: int) -> Planted:
@@ -144,7 +144,7 @@ def plant(documents: int, seed: int) -> Planted:
     kind = np.full(documents, ALONE, np.uint8)
     order = np.argsort(mixed(np.arange(documents, dtype=np.uint64), np.uint64(0), seed, 9), kind="stable")[:members]
     cluster[order] = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
-    u = (mixed(np.arange(members, dtype=np.uint64), np.uint64(1), seed, 10) >> np.uint64(11)) * 2.0**-53
+    u = unit(mixed(np.arange(members, dtype=np.uint64), np.uint64(1), seed, 10))
     edges = np.cumsum(list(SHARES.values()))[:-1]
     drawn = np.array(list(SHARES), np.uint8)[np.searchsorted(edges, u, side="right")]
     drawn[np.cumsum(sizes) - sizes] = ORIGINAL
@@ -167,6 +167,11 @@ def _sizes(count: int, largest: int) -> Numbers:
     """Quantiles of a Pareto distribution cut off at `largest`, which is always one of them."""
     u = np.arange(count) / max(1, count - 1)
     return np.floor(2 / (1 - u * (1 - 2 / largest)) * (1 + 1e-12)).astype(np.int64)
+
+
+def unit(numbers: Keys) -> Array[np.float64]:
+    """As fractions, in [0, 1)."""
+    return (numbers >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def mixed(keys: Keys, places: Keys | np.uint64, seed: int, salt: int) -> Keys:

@@ -24,7 +24,10 @@ class Sample:
 
 @dataclass
 class Watch:
-    """Samples of the processes below `pid` and itself. `peaks`: the most each process ever held, as the kernel says."""
+    """Samples of the processes below `pid` and itself, all of which are killed when together they hold `most_bytes`.
+
+    By process: `peaks`, the most it ever held, as the kernel says; `written`, bytes; `busy`, seconds of the processor.
+    """
 
     pid: int
     most_bytes: float = float("inf")
@@ -32,6 +35,7 @@ class Watch:
     samples: list[Sample] = field(default_factory=list)
     peaks: dict[int, int] = field(default_factory=dict)
     written: dict[int, int] = field(default_factory=dict)
+    busy: dict[int, float] = field(default_factory=dict)
     stopped_for: str = ""
     _ended: threading.Event = field(default_factory=threading.Event)
 
@@ -50,6 +54,11 @@ class Watch:
         return max(self.peaks.values(), default=0)
 
     @property
+    def processor(self) -> float:
+        """Seconds of all of them; what a process does after it was last looked at is missing."""
+        return sum(self.busy.values())
+
+    @property
     def together(self) -> int:
         return max((sample.together for sample in self.samples), default=0)
 
@@ -62,6 +71,7 @@ class Watch:
                     sizes.append(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE)
                     self.peaks[pid] = peak_bytes(pid)
                     self.written[pid] = _written(pid)
+                    self.busy[pid] = _processor_seconds(pid, waited=False)
             if sizes:
                 self.samples.append(Sample(time.monotonic(), sum(sizes), max(sizes)))
                 self._limit(sum(sizes), time.monotonic() - began)
@@ -98,10 +108,11 @@ def processor_seconds() -> float:
     return sum(map(_processor_seconds, family(os.getpid())))
 
 
-def _processor_seconds(pid: int) -> float:
+def _processor_seconds(pid: int, *, waited: bool = True) -> float:
+    """Of a process, and of its children that it has waited for."""
     with suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-        return sum(map(int, fields[11:15])) / TICK
+        return sum(map(int, fields[11 : 15 if waited else 13])) / TICK
     return 0.0
 
 
