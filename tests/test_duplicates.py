@@ -64,3 +64,27 @@ def test_verdicts_are_those_of_the_rule_whatever_the_partition(seed, partition, 
     with root() as folder:
         found, _ = deduplicated(folder, shards, rule)
     assert found == approximately(specified(shards, rule))
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 2**32), st.sampled_from([3, 1000]), st.sampled_from([1, 3, 64]), st.sampled_from(["passed", "all"]))
+def test_runs_in_order_say_what_one_run_over_all_says(seed, partition, first, over):
+    shards = corpus(seed, most=60)
+    rng = np.random.default_rng(seed)
+    runs = np.sort(rng.integers(0, 3, len(shards)))
+    runs = np.unique(runs, return_inverse=True)[1].tolist()
+    rule = DropDuplicates(partition=partition, first=first, over=over)
+    expected = approximately(specified(shards, rule, runs))
+    with root() as folder:
+        for run in sorted(set(runs)):
+            mine = [i for i, r in enumerate(runs) if r == run]
+            names = {"index": f"crawl-{run}", "earlier": f"crawl-{run - 1}" if run else None}
+            found, _ = deduplicated(folder, [shards[i] for i in mine], rule.model_copy(update=names))
+            assert found == approximately(specified(shards[: mine[-1] + 1], rule, runs[: mine[-1] + 1]))[mine[0] :]
+            # What is said of a document stays, however many come after it: only its cluster may grow.
+            assert without_sizes(found) == without_sizes([expected[i] for i in mine])
+
+
+def without_sizes(shards):
+    grown = ("cluster_size", "jaccard_exact")
+    return [[{k: v for k, v in row.items() if k not in grown} for row in s] for s in shards]

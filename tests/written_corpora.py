@@ -105,18 +105,25 @@ def deduplicated(
     return [storage.read_table(r.data[0].path).to_pylist() for r in result.records["dedup"]], result
 
 
-def specified(shards: Sequence[Sequence[Written]], rule: DropDuplicates) -> list[list[dict[str, Any]]]:
-    """The same from the rule as it is written down, in plain Python."""
+def specified(
+    shards: Sequence[Sequence[Written]], rule: DropDuplicates, runs: Sequence[int] = ()
+) -> list[list[dict[str, Any]]]:
+    """The same from the rule as it is written down, in plain Python; `runs`: which run brought each shard."""
+    run = dict(enumerate(runs)) if runs else dict.fromkeys(range(len(shards)), 0)
     tables = [measured(shard).to_pylist() for shard in shards]
     out = [[_untold(d) for d in shard] for shard in shards]
     places = [(s, r) for s, shard in enumerate(shards) for r in range(len(shard)) if shards[s][r].reason is None]
-    stays = _with_ids(places, shards, tables, out)
+    stays = _with_ids(places, shards, tables, out, run)
     looked_at = stays if rule.over == "passed" else stays + [
         (s, r) for s, shard in enumerate(shards) for r in range(len(shard)) if shards[s][r].reason
     ]  # fmt: skip
     for language in {shards[s][r].language for s, r in looked_at}:
         mine = [(s, r) for s, r in looked_at if shards[s][r].language == language]
-        mine.sort(key=lambda p: (shards[p[0]][p[1]].reason is not None, shards[p[0]][p[1]].low, out[p[0]][p[1]]["id"], p))
+        mine.sort(
+            key=lambda p: (
+                run[p[0]], shards[p[0]][p[1]].reason is not None, shards[p[0]][p[1]].low, out[p[0]][p[1]]["id"], p
+            )
+        )  # fmt: skip
         _judge(mine, shards, tables, out, rule)
     return out
 
@@ -127,17 +134,21 @@ def _untold(document: Written) -> dict[str, Any]:
 
 
 def _with_ids(
-    places: list[tuple[int, int]], shards: Any, tables: Any, out: Any
+    places: list[tuple[int, int]], shards: Any, tables: Any, out: Any, run: dict[int, int]
 ) -> list[tuple[int, int]]:
     """Gives new ids and drops the same id with the same text; what is left."""
     first: dict[tuple[str, str], tuple[int, int]] = {}
-    texts: dict[str, set[str]] = defaultdict(set)
+    texts: dict[str, dict[str, int]] = defaultdict(dict)
     for s, r in places:
-        texts[shards[s][r].id].add(tables[s][r]["text_hash"])
+        texts[shards[s][r].id].setdefault(tables[s][r]["text_hash"], run[s])
+    keeps = {}
+    for id, of in texts.items():
+        earliest = [text for text, number in of.items() if number == min(of.values())]
+        keeps[id] = earliest[0] if len(earliest) == 1 else None
     stays = []
     for s, r in places:
         id, text = shards[s][r].id, tables[s][r]["text_hash"]
-        if len(texts[id]) > 1:
+        if text != keeps[id]:
             out[s][r]["id"] = xxhash.xxh3_128_hexdigest(bytes.fromhex(id + text))
         if (id, text) in first:
             told = {"reason": REASONS[1], "dup_of": out[s][r]["id"], "jaccard": 1.0, "jaccard_exact": True}

@@ -71,7 +71,7 @@ class Marks(Silent):
         self.marks: list[Mark] = []
 
     def node(self, node: Node, tasks: int, pending: int) -> None:
-        assert (pending == 0) == (len(self.marks) == 0 and node.name in ("measure", BEFORE)), (node.name, pending)
+        assert pending or node.name in ("measure", BEFORE) or tasks == 0, (node.name, pending)
         if node.name != "measure":
             self.mark(node.name, tasks)
 

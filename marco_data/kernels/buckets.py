@@ -37,34 +37,40 @@ def band_keys(
 
 @compiled
 def first_pairs(
-    keys: Ranks, ranks: Ranks, head: Ranks, carried: Ranks, first: int, asked: int
+    keys: Ranks, ranks: Ranks, head: Ranks, carried: Ranks, first: int, asked: int, known: npt.NDArray[np.int64]
 ) -> tuple[Ranks, Ranks, Bits, Ranks, Ranks]:
     """(later, earlier, flags) of each member with the `asked` first of its bucket; (keys, ranks) of larger buckets.
 
     The last pair of a member whose bucket has more members before it, among the `first`, is flagged MORE; a member that
-    is not among the first itself has its pairs flagged BEYOND.
+    is not among the first itself has its pairs flagged BEYOND. Members whose number is below known[language] are of an
+    earlier run: they are never the later ones.
     """
+    mask = np.uint64((1 << 48) - 1)
     n = len(keys)
     later, earlier = np.empty(n * asked, np.uint64), np.empty(n * asked, np.uint64)
     flags = np.empty(n * asked, np.uint8)
-    rest_keys, rest_ranks = np.empty(n + len(head), np.uint64), np.empty(n + len(head), np.uint64)
+    # A bucket's first are written with the first member that has more before it: as many as came before, of earlier runs
+    # or of this chunk, or those carried from the chunks before.
+    rest_keys, rest_ranks = np.empty(2 * n + len(head), np.uint64), np.empty(2 * n + len(head), np.uint64)
     pairs, rest = 0, 0
     for i in range(n):
         if keys[i] != carried[0]:
-            carried[0], carried[1] = keys[i], np.uint64(0)
+            carried[0], carried[1], carried[2] = keys[i], np.uint64(0), np.uint64(0)
         before = np.int64(carried[1])
-        for k in range(min(before, asked)):
+        new = np.int64(ranks[i] & mask) >= known[np.int64(ranks[i] >> np.uint64(48))]
+        for k in range(min(before, asked) if new else 0):
             later[pairs], earlier[pairs], flags[pairs] = ranks[i], head[k], np.uint8(0)
             if before >= first:
                 flags[pairs] |= BEYOND
             if k == asked - 1 and min(before, first) > asked:
                 flags[pairs] |= MORE
             pairs += 1
-        if before == asked + 1:
-            for k in range(before):
+        if before > asked and new and carried[2] == 0:
+            carried[2] = np.uint64(1)
+            for k in range(min(before, len(head))):
                 rest_keys[rest], rest_ranks[rest] = keys[i], head[k]
                 rest += 1
-        if before > asked:
+        if before > asked and new:
             rest_keys[rest], rest_ranks[rest] = keys[i], ranks[i]
             rest += 1
         if before < len(head):

@@ -10,6 +10,7 @@ from marco_data.dedup import DropDuplicates
 from marco_data.nodes.duplicates.bands import Bands
 from marco_data.nodes.duplicates.buckets import Buckets, OpenBuckets
 from marco_data.nodes.duplicates.documents import Documents
+from marco_data.nodes.duplicates.history import Index
 from marco_data.nodes.duplicates.ranks import Ranks
 from marco_data.nodes.duplicates.same_ids import SameIds
 from marco_data.nodes.duplicates.same_texts import SameTexts
@@ -39,4 +40,5 @@ def find_duplicates(plan: Dataset, rule: DropDuplicates, sign: Sign) -> Dataset:
         .then(CountPairsOpen(rule=rule))
         .then(SettleOpen(rule=rule))
         .then(Dedup(rule=rule))
+        .then(Index(rule=rule, sign=sign))
     )

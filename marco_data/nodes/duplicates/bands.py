@@ -10,7 +10,7 @@ import numpy as np
 
 from marco_data.dataset import Context, Node, Outcome, Task
 from marco_data.dedup import DropDuplicates
-from marco_data.nodes.duplicates.documents import groups_of
+from marco_data.nodes.duplicates.history import group_of
 from marco_data.nodes.duplicates.layout import BAND, PLACE_SHIFT, SCOPE_SHIFT, Group, digests, nth, opened, table
 from marco_data.run_files import RunFile, Table, in_order, in_range, write_run
 from marco_data.step import Tools
@@ -45,7 +45,7 @@ class Bands(Node):
                 (group, placed),
                 group.signatures.bytes,
             )
-            for group in groups_of(context)
+            for group in map(group_of, context.done["documents"])
         ]
 
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:

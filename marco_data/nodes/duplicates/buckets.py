@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from marco_data.dataset import Context, Node, Outcome, Task
 from marco_data.dedup import DropDuplicates
 from marco_data.nodes.duplicates.bands import key_bits
+from marco_data.nodes.duplicates.history import History
 from marco_data.nodes.duplicates.layout import BAND, PAIR, digests, nth, opened, table
 from marco_data.nodes.duplicates.same_ids import MERGED_ROWS, key_ranges
 from marco_data.nodes.duplicates.states import States
@@ -39,33 +41,36 @@ class Buckets(Node):
         return {"first": self.rule.first, "asked": ASKED, "bands": self.rule.banding.bands}
 
     def tasks(self, context: Context) -> list[Task]:
-        files = nth(context.done["bands"], 0)
+        history = History.of(context, self.rule)
+        files = nth(history.all("bands"), 0)
         rows = sum(file.rows for file in files)
         bands = self.rule.banding.bands
         ranges = key_ranges(rows, 8 * self.rule.partition, most=bands << (64 - key_bits(bands))) if rows else []
-        reads = {"bands": digests(files)}
+        reads = {"bands": digests(files), "known": history.known}
         return [
-            Task(self, f"keys-{i:05d}", {**reads, "range": [f"{a:x}", f"{b:x}"]}, (files, a, b), 16 * rows)
+            Task(self, f"keys-{i:05d}", {**reads, "range": [f"{a:x}", f"{b:x}"]}, (files, history.known, a, b), 16 * rows)
             for i, (a, b) in enumerate(ranges)
         ]
 
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
-        files, start, stop = task.inputs
+        files, known, start, stop = task.inputs
         sorter = Sorted(storage, f"{self.folder}/{task.key}.pairs")
         parts = in_range(opened(storage, files), start, stop)
-        rest = write_run(storage, f"{self.folder}/{task.key}.rest", self._pairs(parts, sorter), BAND)
+        rest = write_run(storage, f"{self.folder}/{task.key}.rest", self._pairs(parts, np.array(known), sorter), BAND)
         return Outcome((rest, *sorter.finish()))
 
-    def _pairs(self, parts: list[tuple[RunFile, int, int]], sorter: "Sorted") -> Iterator[Table]:
+    def _pairs(
+        self, parts: list[tuple[RunFile, int, int]], known: npt.NDArray[np.int64], sorter: "Sorted"
+    ) -> Iterator[Table]:
         """Gives pairs to the sorter, and yields the members of buckets that have more."""
         from marco_data.kernels import buckets
 
         head = np.zeros(max(self.rule.first, ASKED + 1), np.uint64)
-        carried = np.array([NO_KEY, 0], np.uint64)
+        carried = np.array([NO_KEY, 0, 0], np.uint64)
         for chunk in merged(parts, ("key", "rank"), MERGED_ROWS):
             later, earlier, flags, keys, ranks = buckets.first_pairs(
                 np.ascontiguousarray(chunk["key"]), np.ascontiguousarray(chunk["rank"]), head, carried,
-                self.rule.first, min(ASKED, self.rule.first),
+                self.rule.first, min(ASKED, self.rule.first), known,
             )  # fmt: skip
             sorter.add(table(PAIR, len(later), later=later, earlier=earlier, flags=flags))
             yield table(BAND, len(keys), key=keys, rank=ranks)

@@ -5,7 +5,7 @@ order of place (`DOCUMENT`), their signatures in the same order, and the documen
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,13 +17,13 @@ from marco_data.dataset import Context, Node, Outcome, Task
 from marco_data.dedup import DropDuplicates, keys_of
 from marco_data.errors import ShardError
 from marco_data.nodes.decide import PASSED, measured_shards, passed
+from marco_data.nodes.duplicates.history import History
 from marco_data.nodes.duplicates.layout import (
     DOCUMENT,
     IDENTIFIER,
     SCOPES,
     TEXT,
     TEXT_ORDER,
-    Group,
     priority_of,
     table,
 )
@@ -64,14 +64,6 @@ def shard_groups(shards: list[Shard], partition: int) -> list[list[Shard]]:
     return [shards[a:b] for a, b in stretches([s.measure.rows for s in shards], partition)]
 
 
-def groups_of(context: Context) -> list[Group]:
-    """The groups that `documents` listed, in order of place."""
-    return [
-        Group(record.facts["group"], record.facts["run"], record.data[0], record.data[1], record.data[0].rows)
-        for record in context.done["documents"]
-    ]
-
-
 def signature_type(hashes: int) -> np.dtype[Any]:
     return np.dtype([("signature", "<u4", (hashes,))])
 
@@ -87,11 +79,14 @@ class Documents(Node):
         return {"hashes": self.rule.hashes, "over": self.rule.over, "languages": list(SCOPES)}
 
     def tasks(self, context: Context) -> list[Task]:
+        history = History.of(context, self.rule)
         tasks = []
-        for number, shards in enumerate(shard_groups(shards_of(context), self.rule.partition)):
-            reads = {"group": number, "run": 0, "shards": [[s.measure.digest, s.verdicts.digest] for s in shards]}
+        for number, shards in enumerate(
+            shard_groups(shards_of(context), self.rule.partition), start=history.first_group
+        ):
+            reads = {"group": number, "run": history.run, "shards": [[s.measure.digest, s.verdicts.digest] for s in shards]}
             weight = sum(512 * s.measure.rows for s in shards)
-            tasks.append(Task(self, f"group-{number:05d}", reads, (number, 0, shards), weight))
+            tasks.append(Task(self, f"group-{number:05d}", reads, (number, history.run, shards), weight))
         return tasks
 
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
@@ -132,7 +127,9 @@ class Documents(Node):
         )
         scopes = np.bincount(documents["scope"], minlength=len(SCOPES))
         counts = {str(scope): int(n) for scope, n in enumerate(scopes) if n}
-        return Outcome(files, facts={"group": number, "run": run, "scopes": counts, "rows": [len(r) for r in rows]})
+        measure = [asdict(shard.measure) for shard in shards]
+        facts = {"group": number, "run": run, "scopes": counts, "rows": [len(r) for r in rows], "measure": measure}
+        return Outcome(files, facts=facts)
 
     def _identifiers(self, records: Table, document_class: npt.NDArray[np.uint8]) -> Table:
         """What a limit has dropped neither keeps an id from others nor repeats one."""

@@ -43,6 +43,9 @@ DISTINCT = np.dtype(
 DISTINCT_ORDER = ("key", "id", "id_low", "text", "copy", "place")
 """The first document of each text, and after it its copies: `key` begins with language, run and class."""
 
+AGAIN = np.dtype([("original", "<u8"), ("place", "<u8")])
+"""A copy of a document of an earlier run, by the place of that one."""
+
 RANKED = np.dtype([("id", "<u8", (2,)), ("place", "<u8")])
 """In order of rank, of one language at a time."""
 
@@ -86,7 +89,8 @@ class Group:
     run: int
     documents: DataFile
     signatures: DataFile
-    rows: int
+    shards: tuple[DataFile, ...]
+    rows: tuple[int, ...]  # documents listed of each shard
 
     @property
     def first_place(self) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 
 from marco_data.dataset import Context, Node, Outcome, Task
 from marco_data.dedup import DropDuplicates
+from marco_data.nodes.duplicates.history import History
 from marco_data.nodes.duplicates.layout import (
     COPY,
     DISTINCT_ORDER,
@@ -45,7 +46,8 @@ class Ranks(Node):
         if not found:
             return []
         files = nth(found, 0)
-        cells = Cells.of(scopes_of(context), 0, self.rule.partition).starts
+        history = History.of(context, self.rule)
+        cells = Cells.of(scopes_of(context), history.run, self.rule.partition).starts
         originals = np.sum([r.facts["originals"] for r in found], axis=0)
         copies = np.sum([r.facts["copies"] for r in found], axis=0)
         scopes = (cells >> np.uint64(SCOPE_SHIFT)).astype(np.int64)
@@ -54,7 +56,8 @@ class Ranks(Node):
         for i, (a, b) in enumerate(stretches((originals + copies).tolist(), self.rule.partition)):
             start, stop = int(cells[a]), int(cells[b]) if b < len(cells) else 1 << 64
             # How many documents of the language come before the first of each that begins or goes on here.
-            base = {int(s): int(originals[:a][scopes[:a] == s].sum()) for s in np.unique(scopes[a:b])}
+            before = {int(s): int(originals[:a][scopes[:a] == s].sum()) for s in np.unique(scopes[a:b])}
+            base = {scope: history.known[scope] + n for scope, n in before.items()}
             said = {"range": [f"{start:x}", f"{stop:x}"], "base": {str(k): v for k, v in base.items()}}
             weight = 33 * int((originals + copies)[a:b].sum())
             tasks.append(Task(self, f"ranks-{i:05d}", {**reads, **said}, (files, start, stop, base), weight))

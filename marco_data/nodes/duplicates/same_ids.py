@@ -14,8 +14,8 @@ import xxhash
 
 from marco_data.dataset import Context, Node, Outcome, Task
 from marco_data.dedup import SAME_ID, DropDuplicates
+from marco_data.nodes.duplicates.history import History
 from marco_data.nodes.duplicates.layout import (
-    IDENTIFIER,
     LINE,
     TEXT,
     TEXT_ORDER,
@@ -50,7 +50,7 @@ class SameIds(Node):
         return {"version": 2}
 
     def tasks(self, context: Context) -> list[Task]:
-        files = nth(context.done["documents"], 2)
+        files = nth(History.of(context, self.rule).all("documents"), 2)
         rows = sum(file.rows for file in files)
         reads = {"ids": digests(files)}
         return [

@@ -14,10 +14,13 @@ import numpy.typing as npt
 
 from marco_data.dataset import Context, Node, Outcome, Task
 from marco_data.dedup import DropDuplicates
+from marco_data.nodes.duplicates.history import History
 from marco_data.nodes.duplicates.layout import (
+    AGAIN,
     CLASSES,
     DISTINCT,
     DISTINCT_ORDER,
+    PLACE_SHIFT,
     SCOPE_SHIFT,
     TEXT_ORDER,
     digests,
@@ -78,35 +81,50 @@ class SameTexts(Node):
         return {}
 
     def tasks(self, context: Context) -> list[Task]:
-        files = nth(context.done["documents"], 3) + nth(context.done["same_ids"], 1)
+        history = History.of(context, self.rule)
+        files = nth(history.all("documents"), 3) + nth(context.done["same_ids"], 1)
         rows = sum(file.rows for file in files)
         scopes = scopes_of(context)
         reads = {"texts": digests(files), "scopes": {str(k): v for k, v in sorted(scopes.items())}}
-        reads["partition"] = self.rule.partition
+        new = history.first_group << PLACE_SHIFT
+        reads |= {"partition": self.rule.partition, "run": history.run, "new": new}
         return [
-            Task(self, f"texts-{i:05d}", {**reads, "range": [f"{a:x}", f"{b:x}"]}, (files, scopes, a, b), 47 * rows)
+            Task(self, f"texts-{i:05d}", {**reads, "range": [f"{a:x}", f"{b:x}"]}, (files, scopes, history.run, new, a, b), 47 * rows)
             for i, (a, b) in enumerate(key_ranges(rows, self.rule.partition) if rows else [])
         ]
 
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
-        files, scopes, start, stop = task.inputs
+        files, scopes, run, new, start, stop = task.inputs
         parts = in_range(opened(storage, files), start, stop)
-        distinct = np.concatenate([np.empty(0, DISTINCT), *_distinct(merged(parts, TEXT_ORDER, MERGED_ROWS, whole=PLACE))])
-        distinct = in_order(distinct, DISTINCT_ORDER)
-        data = write_run(storage, f"{self.folder}/{task.key}.distinct", [distinct], DISTINCT)
-        cells = Cells.of(scopes, 0, self.rule.partition)
+        here, again = [np.empty(0, DISTINCT)], [np.empty(0, AGAIN)]
+        for own, original in _distinct(merged(parts, TEXT_ORDER, MERGED_ROWS, whole=PLACE)):
+            # Of earlier runs everything is known; what copies one of theirs follows it.
+            old = original < new
+            copies = own[(own["place"] >= new) & old]
+            here.append(own[~old])
+            again.append(table(AGAIN, len(copies), original=original[(own["place"] >= new) & old], place=copies["place"]))
+        distinct = in_order(np.concatenate(here), DISTINCT_ORDER)
+        stem = f"{self.folder}/{task.key}"
+        data = (
+            write_run(storage, f"{stem}.distinct", [distinct], DISTINCT),
+            write_run(storage, f"{stem}.again", [in_order(np.concatenate(again), ("original", "place"))], AGAIN),
+        )
+        cells = Cells.of(scopes, run, self.rule.partition)
         facts = {
             "originals": cells.count(distinct["key"][distinct["copy"] == 0]).tolist(),
             "copies": cells.count(distinct["key"][distinct["copy"] == 1]).tolist(),
         }
-        return Outcome((data,), facts=facts)
+        return Outcome(data, facts=facts)
 
 
 PLACE = TEXT_ORDER[:-1]
 
 
-def _distinct(chunks: Iterator[Table]) -> Iterator[Table]:
-    """Chunks sorted by text and priority, records and what takes them back together; a text may go over many chunks."""
+def _distinct(chunks: Iterator[Table]) -> Iterator[tuple[Table, npt.NDArray[np.uint64]]]:
+    """DISTINCT with the place of the original of each.
+
+    Chunks are sorted by text and priority, records and what takes them back together; a text may go over many chunks.
+    """
     text: tuple[Any, ...] | None = None
     original = np.empty(0, DISTINCT)
     for chunk in chunks:
@@ -127,7 +145,7 @@ def _distinct(chunks: Iterator[Table]) -> Iterator[Table]:
         for name in ("key", "id", "id_low"):
             out[name] = follows[name]
         out["copy"] = ~starts
-        yield out
+        yield out, follows["place"]
         text, original = _text(chunk[-1]), follows[-1:]
 
 

@@ -8,7 +8,7 @@ Memory: five bytes a document of the languages of one task. It is the one thing 
 documents takes 5 GB.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,7 +17,9 @@ import numpy.typing as npt
 
 from marco_data.dataset import Context, Node, Outcome, Task
 from marco_data.dedup import EXACT, NEAR, DropDuplicates
+from marco_data.nodes.duplicates.history import History
 from marco_data.nodes.duplicates.layout import (
+    AGAIN,
     BEYOND,
     COPY,
     COUNTED,
@@ -25,6 +27,7 @@ from marco_data.nodes.duplicates.layout import (
     END,
     LINE,
     MORE,
+    PLACE_SHIFT,
     SCOPE_SHIFT,
     SCOPES,
     STATE,
@@ -37,6 +40,7 @@ from marco_data.nodes.duplicates.layout import (
 )
 from marco_data.nodes.duplicates.shingles import decided_files
 from marco_data.nodes.duplicates.states import NUMBER, packed
+from marco_data.records import Record
 from marco_data.run_files import RunFile, Table, in_order, in_range, merged, stretches, write_run
 from marco_data.step import Tools
 from marco_data.storage import DataFile, Storage
@@ -48,10 +52,10 @@ LINES_SORTED = 1 << 21
 LATE = np.dtype([("rank", "<u8")])
 
 
-def languages_of(context: Context) -> list[tuple[int, int]]:
-    """(number, documents with a rank) of each language that has any, ascending."""
+def languages_of(history: History) -> list[tuple[int, int]]:
+    """(number, documents with a rank, of all runs) of each language that has any, ascending."""
     sums: dict[int, int] = {}
-    for record in context.done["ranks"]:
+    for record in history.all("ranks"):
         for start, n in record.facts["spans"]:
             sums[start >> SCOPE_SHIFT] = sums.get(start >> SCOPE_SHIFT, 0) + n
     return sorted(sums.items())
@@ -68,15 +72,16 @@ class Settle(Node):
         return {}
 
     def tasks(self, context: Context) -> list[Task]:
-        languages = languages_of(context)
-        decided = decided_files(context, 0)
-        reads = {"pairs": digests(decided)}
+        history = History.of(context, self.rule)
+        languages = languages_of(history)
+        decided, gone = decided_files(context, 0), gone_files(history.earlier("settle"), history.earlier("settle_open"))
+        reads = {"pairs": digests(decided), "gone": digests(gone)}
         return [
             Task(
                 self,
                 f"languages-{i:03d}",
                 {**reads, "languages": [list(x) for x in languages[a:b]]},
-                (decided, languages[a:b]),
+                (decided, gone, languages[a:b]),
                 sum(n for _, n in languages[a:b]),
             )
             for i, (a, b) in enumerate(stretches([n for _, n in languages], self.rule.partition))
@@ -85,8 +90,9 @@ class Settle(Node):
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
         from marco_data.kernels import survivors
 
-        decided, languages = task.inputs
+        decided, before, languages = task.inputs
         walk = Walk.over(languages)
+        walk.drop(opened(storage, before))
         late: list[npt.NDArray[np.uint64]] = [np.empty(0, np.uint64)]
 
         def dropped() -> Iterator[Table]:
@@ -102,6 +108,11 @@ class Settle(Node):
         states = write_run(storage, f"{stem}.states", [walk.packed()], STATE)
         facts = {"spans": [list(x) for x in languages], "open": int((walk.state == survivors.OPEN).sum())}
         return Outcome((states, gone, after), facts=facts)
+
+
+def gone_files(settled: Sequence[Record], settled_open: Sequence[Record]) -> list[DataFile]:
+    """Who was dropped in either round."""
+    return nth(settled, 1) + nth(settled_open, 0)
 
 
 @dataclass
@@ -132,6 +143,12 @@ class Walk:
         """The pairs of these languages in order, all of a document together."""
         parts = in_range(files, *self.ranks)
         return merged(parts, ("later", "earlier"), PAIRS_AT_ONCE, whole=("later",))
+
+    def drop(self, files: list[RunFile]) -> None:
+        """Mark what earlier walks have dropped."""
+        for file, a, b in in_range(files, *self.ranks):
+            for chunk in file.chunks(PAIRS_AT_ONCE, a, b):
+                self.state[self.local(chunk["rank"])] = 2
 
     def settle(self, pairs: Table) -> Table:
         """DROPPED_BY of the documents that these pairs drop."""
@@ -171,44 +188,54 @@ class SettleOpen(Node):
         return {}
 
     def tasks(self, context: Context) -> list[Task]:
+        history = History.of(context, self.rule)
+        before = Before(
+            history.spans(),
+            nth(history.earlier("ranks"), 1),
+            nth(history.all("ranks"), 2) + nth(history.earlier("settle_open"), 1),
+            nth(context.done["same_texts"], 1),
+            gone_files(history.earlier("settle"), history.earlier("settle_open")),
+            history.first_group << PLACE_SHIFT,
+        )
         decided = decided_files(context, 1)
-        ranks = context.done["ranks"]
-        ranked = [(r.facts["spans"], r.data[0]) for r in ranks]
-        copies = nth(ranks, 2)
-        reads = {"pairs": digests(decided), "ranked": digests(f for _, f in ranked), "copies": digests(copies)}
+        reads = {"pairs": digests(decided), **before.reads()}
         tasks = []
         for i, record in enumerate(context.done["settle"]):
             languages = [tuple(span) for span in record.facts["spans"]]
-            inputs = (decided, ranked, copies, languages, record.data)
+            inputs = (decided, before, languages, record.data)
             weight = sum(n for _, n in languages)
             tasks.append(Task(self, f"languages-{i:03d}", {**reads, "settled": digests(record.data)}, inputs, weight))
         return tasks
 
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
-        decided, ranked, copies, languages, (_, dropped, late) = task.inputs
+        decided, before, languages, (_, dropped, late) = task.inputs
         walk = Walk.over(languages)
-        first = RunFile(storage, dropped)
-        for chunk in first.chunks(PAIRS_AT_ONCE):
-            walk.state[walk.local(chunk["rank"])] = 2
+        gone = opened(storage, [*before.gone, dropped])
+        walk.drop(gone)
         # All others are kept until the second round drops them: whatever is open has all its pairs in it.
-        second = [walk.settle(chunk) for chunk in walk.chunks(opened(storage, decided))]
-        gone = Dropped(first, np.concatenate([np.empty(0, DROPPED_BY), *second]))
-        writer = Lines(storage, f"{self.folder}/{task.key}.lines")
-        for lines in self._lines(walk, gone, Ranked.of(storage, ranked), opened(storage, copies)):
-            writer.add(lines)
+        stem = f"{self.folder}/{task.key}"
+        second = write_run(
+            storage, f"{stem}.dropped", (walk.settle(c) for c in walk.chunks(opened(storage, decided))), DROPPED_BY
+        )
+        writer = Lines(storage, f"{stem}.lines")
+        again = _again(storage, before, walk)
+        followed = write_run(storage, f"{stem}.again", [again], COPY)
+        copies = Copies(opened(storage, before.copies), again)
+        for lines in self._lines(walk, [*gone, RunFile(storage, second)], Ranked.of(storage, before.ranked), copies):
+            writer.add(lines[lines["place"] >= before.new])
         missed = RunFile(storage, late).read()["rank"]
         facts = {"not_compared": int((walk.state[walk.local(missed)] == 0).sum())}
-        return Outcome(tuple(writer.finish()), facts=facts)
+        return Outcome((second, followed, *writer.finish()), facts=facts)
 
-    def _lines(self, walk: Walk, gone: "Dropped", ranked: Ranked, copies: list[RunFile]) -> Iterator[Table]:
+    def _lines(self, walk: Walk, gone: list[RunFile], ranked: Ranked, copies: "Copies") -> Iterator[Table]:
         """LINE of every document of which anything is to be said, in order of rank."""
         sizes = np.ones(len(walk.state), np.int32)
         for start, stop in windows(walk.languages):
-            dropped, copied = gone.between(start, stop), _copies(copies, start, stop)
+            dropped, copied = _between(gone, start, stop), copies.between(start, stop)
             np.add.at(sizes, walk.local(dropped["survivor"]), 1)
             np.add.at(sizes, walk.local(_followed(copied["rank"], dropped)[0]), 1)
         for start, stop in windows(walk.languages):
-            dropped, copied = gone.between(start, stop), _copies(copies, start, stop)
+            dropped, copied = _between(gone, start, stop), copies.between(start, stop)
             own = ranked.take(np.arange(start, stop, dtype=np.uint64))
             survivor = self._named(ranked, dropped["survivor"])
             yield table(
@@ -260,20 +287,52 @@ def windows(languages: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 @dataclass(frozen=True)
-class Dropped:
-    """What both rounds have dropped, by rank."""
+class Before:
+    """What the lines are made of beside the second round's pairs; files of all runs unless it says otherwise."""
 
-    first: RunFile
-    second: Table
+    ranked: list[Any]
+    placed: list[DataFile]  # of earlier runs
+    copies: list[DataFile]
+    again: list[DataFile]  # of this run
+    gone: list[DataFile]  # of earlier runs
+    new: int  # the first place of this run
+
+    def reads(self) -> dict[str, Any]:
+        names = ("placed", "copies", "again", "gone")
+        return {"ranked": digests(f for _, f in self.ranked), **{name: digests(getattr(self, name)) for name in names}}
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Copies by rank: of documents of their own run, and of earlier ones."""
+
+    files: list[RunFile]
+    again: Table
 
     def between(self, start: int, stop: int) -> Table:
-        a, b = np.searchsorted(self.second["rank"], np.array([start, stop], np.uint64))
-        parts = [f.read(x, y) for f, x, y in in_range([self.first], start, stop)]
-        return in_order(np.concatenate([self.second[a:b], *parts]), ("rank",))
+        a, b = np.searchsorted(self.again["rank"], np.array([start, stop], np.uint64))
+        return np.concatenate([self.again[a:b], *(f.read(x, y) for f, x, y in in_range(self.files, start, stop))])
 
 
-def _copies(files: list[RunFile], start: int, stop: int) -> Table:
-    return np.concatenate([np.empty(0, COPY), *(f.read(a, b) for f, a, b in in_range(files, start, stop))])
+def _again(storage: Storage, before: Before, walk: Walk) -> Table:
+    """COPY of this run's copies of earlier documents in the walk's languages, by rank."""
+    found = [np.empty(0, COPY)]
+    listed = np.concatenate([np.empty(0, AGAIN), *(f.read() for f in opened(storage, before.again))])
+    listed = in_order(listed, ("original",))
+    for file in opened(storage, before.placed if len(listed) else []):
+        for chunk in file.chunks(PAIRS_AT_ONCE):
+            at = np.minimum(np.searchsorted(chunk["place"], listed["original"]), len(chunk) - 1)
+            mine = chunk["place"][at] == listed["original"]
+            found.append(table(COPY, int(mine.sum()), rank=chunk["rank"][at[mine]], place=listed["place"][mine]))
+    copies = in_order(np.concatenate(found), ("rank", "place"))
+    a, b = np.searchsorted(copies["rank"], np.array(walk.ranks, np.uint64))
+    return copies[a:b]
+
+
+def _between(gone: list[RunFile], start: int, stop: int) -> Table:
+    """DROPPED_BY of a range of ranks, ascending."""
+    parts = [f.read(a, b) for f, a, b in in_range(gone, start, stop)]
+    return in_order(np.concatenate([np.empty(0, DROPPED_BY), *parts]), ("rank",))
 
 
 def _followed(ranks: npt.NDArray[np.uint64], dropped: Table) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from marco_data.dataset import Context, Node, Outcome, Task
 from marco_data.dedup import DropDuplicates
 from marco_data.languages import LANGUAGES
-from marco_data.nodes.duplicates.documents import groups_of, shard_groups, shards_of
+from marco_data.nodes.duplicates.history import History
 from marco_data.nodes.duplicates.layout import (
     COUNTED,
     DOUBTFUL,
@@ -57,31 +57,29 @@ class Shingles(Node):
 
     def tasks(self, context: Context) -> list[Task]:
         found = context.done["verify" + ROUNDS[self.round][2]]
-        groups = groups_of(context)
-        shards = shard_groups(shards_of(context), self.rule.partition)
         tasks = []
-        for group, mine in zip(groups, shards, strict=True):
+        for group in History.of(context, self.rule).groups():
             wanted = [record.data[1] for record in found if group.number in record.facts["groups"]]
             if wanted:
                 reads = {
                     "wanted": digests(wanted),
                     "documents": group.documents.digest,
-                    "shards": [s.measure.digest for s in mine],
+                    "shards": digests(group.shards),
                 }
-                weight = sum(s.measure.bytes for s in mine)
-                inputs = (group, [s.measure for s in mine], wanted)
+                weight = sum(shard.bytes for shard in group.shards)
+                inputs = (group, wanted)
                 tasks.append(Task(self, f"group-{group.number:05d}", reads, inputs, weight))
         return tasks
 
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
-        group, shards, wanted = task.inputs
+        group, wanted = task.inputs
         places = wanted_of(storage, group, wanted)
         documents = RunFile(storage, group.documents).take((places & np.uint64((1 << PLACE_SHIFT) - 1)).astype(np.int64))
         sizes: list[int] = []
         stem = f"{self.folder}/{task.key}"
 
         def hashes() -> Iterator[Table]:
-            for some in self._sets(storage, shards, documents):
+            for some in self._sets(storage, group.shards, documents):
                 sizes.extend(map(len, some))
                 flat = np.concatenate(some)
                 yield table(HASH, len(flat), hash=flat)
@@ -94,7 +92,7 @@ class Shingles(Node):
         return Outcome((data, flat), facts={"group": group.number})
 
     def _sets(
-        self, storage: Storage, shards: list[DataFile], documents: Table
+        self, storage: Storage, shards: Sequence[DataFile], documents: Table
     ) -> Iterator[list[npt.NDArray[np.uint32]]]:
         """The ascending hashes of each document, a row group at a time; documents are sorted by shard and row."""
         codes = list(LANGUAGES)
@@ -151,7 +149,7 @@ class CountPairs(Node):
         ending = ROUNDS[self.round][2]
         found = context.done["verify" + ending]
         sets = context.done["shingles" + ending]
-        ranked = [(r.facts["spans"], r.data[0]) for r in context.done["ranks"]]
+        ranked = History.of(context, self.rule).spans()
         tasks = []
         for i, record in enumerate(found):
             if record.facts["doubtful"]:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from marco_data.dataset import Context, Node, Outcome, Task
 from marco_data.dedup import REASONS, SAME_ID, DropDuplicates, hex_of, keys_of
 from marco_data.nodes.decide import passed
-from marco_data.nodes.duplicates.documents import Shard, shard_groups, shards_of
+from marco_data.nodes.duplicates.documents import shard_groups, shards_of
 from marco_data.nodes.duplicates.layout import LINE, PLACE_SHIFT, digests, nth, opened
 from marco_data.records import DROPPED, Count, add_counts
 from marco_data.run_files import RunFile, Table
@@ -52,7 +52,7 @@ class Dedup(Node):
     def tasks(self, context: Context) -> list[Task]:
         listed = context.done["documents"]
         groups = shard_groups(shards_of(context), self.rule.partition)
-        lines = [nth(context.done["same_ids"], 0), [f for r in context.done["settle_open"] for f in r.data]]
+        lines = [nth(context.done["same_ids"], 0), [f for r in context.done["settle_open"] for f in r.data[2:]]]
         said = {"same_ids": digests(lines[0]), "settled": digests(lines[1])}
         tasks = []
         for record, shards in zip(listed, groups, strict=True):

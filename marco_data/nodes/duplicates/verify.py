@@ -18,7 +18,7 @@ import numpy.typing as npt
 from marco_data.dataset import Context, Node, Outcome, Task
 from marco_data.dedup import DropDuplicates
 from marco_data.nodes.duplicates.buckets import pair_files, united
-from marco_data.nodes.duplicates.documents import groups_of
+from marco_data.nodes.duplicates.history import History
 from marco_data.nodes.duplicates.layout import (
     BEYOND,
     DOUBTFUL,
@@ -36,7 +36,7 @@ from marco_data.nodes.duplicates.layout import (
 )
 from marco_data.run_files import RunFile, Table, changes, in_order, in_range, merged, write_run
 from marco_data.step import Tools
-from marco_data.storage import DataFile, Storage
+from marco_data.storage import Storage
 
 PAIRS_AT_ONCE = 1 << 17
 """Bounds memory: the signatures of at most twice as many documents, 120 MB of 112 hashes."""
@@ -60,9 +60,8 @@ class Verify(Node):
     def tasks(self, context: Context) -> list[Task]:
         pairs_of, skip, _ = ROUNDS[self.round]
         pairs = pair_files(context.done[pairs_of], skip)
-        ranks = context.done["ranks"]
-        ranked = [(r.facts["spans"], r.data[0]) for r in ranks]
-        groups = groups_of(context)
+        history = History.of(context, self.rule)
+        ranked, groups = history.spans(), history.groups()
         if not sum(file.rows for file in pairs):
             return []
         reads = {
@@ -71,8 +70,8 @@ class Verify(Node):
             "signatures": digests(group.signatures for group in groups),
         }
         tasks = []
-        for i, (spans, _) in enumerate(ranked):
-            if spans:
+        for i, record in enumerate(context.done["ranks"]):
+            if spans := record.facts["spans"]:
                 start, stop = spans[0][0], sum(spans[-1])
                 inputs = (pairs, ranked, groups, start, stop)
                 weight = sum(512 * n for _, n in spans)
