@@ -29,7 +29,9 @@ def corpus(seed: int, most: int = 40) -> list[list[Written]]:
             other = documents[int(rng.integers(len(documents)))]
             words = list(other.text) if other.language == "zho_Hans" else other.text.split(" ")
             for _ in range(int(rng.choice([0, 1, 1, 2, 3, 6]))):
-                words[int(rng.integers(len(words)))] = str(rng.choice(WORDS if other.language != "zho_Hans" else list(HAN)))
+                words[int(rng.integers(len(words)))] = str(
+                    rng.choice(WORDS if other.language != "zho_Hans" else list(HAN))
+                )
             text = ("" if other.language == "zho_Hans" else " ").join(words)
             language = other.language if rng.random() < 0.95 else "deu_Latn"
             if rng.random() < 0.15:
@@ -51,7 +53,10 @@ def root() -> tempfile.TemporaryDirectory[str]:
 
 
 def approximately(rows):
-    return [[{**r, "jaccard": None if r["jaccard"] is None else pytest.approx(r["jaccard"], abs=1e-6)} for r in s] for s in rows]
+    return [
+        [{**r, "jaccard": None if r["jaccard"] is None else pytest.approx(r["jaccard"], abs=1e-6)} for r in s]
+        for s in rows
+    ]
 
 
 @settings(deadline=None, max_examples=30)

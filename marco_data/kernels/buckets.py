@@ -21,7 +21,8 @@ def band_keys(
 ) -> Ranks:
     """The key of one band of each signature uint32[n, hashes]: the band's number in the highest bits, then a hash.
 
-    FNV-1a over the language's number and the band's hashes, finished as MurmurHash3 does, without its last `shift` bits.
+    FNV-1a over the language's number and the band's hashes, finished as MurmurHash3 does, without its last `shift`
+    bits.
     """
     out = np.empty(len(signatures), np.uint64)
     for i in range(len(signatures)):
@@ -49,8 +50,8 @@ def first_pairs(
     n = len(keys)
     later, earlier = np.empty(n * asked, np.uint64), np.empty(n * asked, np.uint64)
     flags = np.empty(n * asked, np.uint8)
-    # A bucket's first are written with the first member that has more before it: as many as came before, of earlier runs
-    # or of this chunk, or those carried from the chunks before.
+    # A bucket's first are written with the first member that has more before it: as many as came before, of earlier
+    # runs or of this chunk, or those carried from the chunks before.
     rest_keys, rest_ranks = np.empty(2 * n + len(head), np.uint64), np.empty(2 * n + len(head), np.uint64)
     pairs, rest = 0, 0
     for i in range(n):
@@ -86,7 +87,14 @@ def _bit(bits: Bits, at: int) -> bool:
 
 @compiled
 def open_pairs(
-    keys: Ranks, ranks: Ranks, head: Ranks, carried: Ranks, first: int, bases: npt.NDArray[np.int64], open: Bits, gone: Bits
+    keys: Ranks,
+    ranks: Ranks,
+    head: Ranks,
+    carried: Ranks,
+    first: int,
+    bases: npt.NDArray[np.int64],
+    open: Bits,
+    gone: Bits,
 ) -> tuple[Ranks, Ranks]:
     """(later, earlier) of each open member with the `first` of its bucket that are not gone.
 
