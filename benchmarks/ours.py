@@ -130,7 +130,7 @@ def duplicates(texts: Round) -> Thunk:
     texts = with_copies(texts)
     batch = pa.record_batch({"text": pa.array([text.text for text in texts], pa.string())})
     columns = Sign().bind(LANGUAGES["eng_Latn"], Tools())(batch).columns
-    ids = [xxhash.xxh3_128_hexdigest(str(number)) for number in range(len(texts))]
+    ids = [xxhash.xxh3_128_hexdigest(str(number).encode()) for number in range(len(texts))]
     languages = pa.array(["eng_Latn"] * len(texts))
     shard = pa.table({"id": ids, "text": batch["text"], **columns, "language": languages})
 

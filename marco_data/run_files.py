@@ -140,7 +140,8 @@ class RunFile:
         rows = self._blocks(first, last)
         before = np.concatenate([[0], np.cumsum(last - first)])[:-1]
         stretch = np.searchsorted(first, wanted, side="right") - 1
-        return rows[(before[stretch] + wanted - first[stretch]) * block + indices % block]
+        found: Table = rows[(before[stretch] + wanted - first[stretch]) * block + indices % block]
+        return found
 
     def find(self, key: int) -> int:
         """The number of records whose first field is less than `key`; they ascend by it."""
@@ -167,7 +168,7 @@ class RunFile:
         dtype, _, block = self._layout
         size = block * dtype.itemsize + 8
         buffer = np.empty(int((last - first).sum()) * size, np.uint8)
-        view = memoryview(buffer)
+        view = buffer.data
         lengths = (last - first) * size
         ends = np.cumsum(lengths)
         places = zip((HEADER_BYTES + first * size).tolist(), (ends - lengths).tolist(), ends.tolist(), strict=True)

@@ -70,8 +70,8 @@ def set_key(section: str, **changed: Any) -> Callable[[Values, Path], None]:
 
 
 CHANGES = {
-    # One Bengali page of 70 words goes. All is decided again, and looked at for duplicates again; the sidecar of its file
-    # alone changes, and that file alone is tokenized again.
+    # One Bengali page of 70 words goes. All is decided again, and looked at for duplicates again; the sidecar of its
+    # file alone changes, and that file alone is tokenized again.
     "limit_tighter": Change(
         steps(quality={"overrides": {"ben_Beng": {"min_words": 75}}}),
         (0, 4, 1, 1, 1, 1, SOME),
@@ -151,7 +151,7 @@ CHANGES = {
     "source_added": Change(
         add_source, (1, 1, 1, 4, 1, 1, SOME), "measure", REBUILD, "1 of 5 input slices are new or changed"
     ),
-    # The German documents are in two of the four files; those behind them move to other places, which changes no verdict.
+    # The German documents are in two of the four files; those behind them move to other places, with the same verdicts.
     "language_dropped": Change(
         drop_language,
         (0, 4, 1, 4, 2, 1, SOME),

@@ -284,7 +284,7 @@ def test_short_documents_are_duplicates_only_if_equal_after_folding():
 def test_an_index_of_another_rule_and_one_that_is_not_there_are_told(tmp_path):
     text = " ".join(article(np.random.default_rng(0), 50))
     deduplicated(tmp_path, [written([text])], DropDuplicates(index="old"))
-    with pytest.raises(RecipeError, match="no such index in .*there are: old"):
+    with pytest.raises(RecipeError, match=r"no such index in .*there are: old"):
         deduplicated(tmp_path, [written([text])], DropDuplicates(earlier="older"))
     with pytest.raises(RecipeError, match="was made with"):
         deduplicated(tmp_path, [written([text])], DropDuplicates(earlier="old", threshold=0.7))

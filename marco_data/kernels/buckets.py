@@ -57,7 +57,7 @@ def first_pairs(
     for i in range(n):
         if keys[i] != carried[0]:
             carried[0], carried[1], carried[2] = keys[i], np.uint64(0), np.uint64(0)
-        before = np.int64(carried[1])
+        before = int(np.int64(carried[1]))
         new = np.int64(ranks[i] & mask) >= known[np.int64(ranks[i] >> np.uint64(48))]
         for k in range(min(before, asked) if new else 0):
             later[pairs], earlier[pairs], flags[pairs] = ranks[i], head[k], np.uint8(0)
@@ -82,7 +82,7 @@ def first_pairs(
 
 @inlined
 def _bit(bits: Bits, at: int) -> bool:
-    return (bits[at >> 3] >> np.uint8(at & 7)) & np.uint8(1) != 0
+    return bool((bits[at >> 3] >> np.uint8(at & 7)) & np.uint8(1))
 
 
 @compiled
@@ -108,7 +108,7 @@ def open_pairs(
         else:
             later, earlier = np.empty(0, np.uint64), np.empty(0, np.uint64)
         pairs = 0
-        own, key, seen = head.copy(), carried[0], np.int64(carried[1])
+        own, key, seen = head.copy(), carried[0], int(np.int64(carried[1]))
         for i in range(len(keys)):
             if keys[i] != key:
                 key, seen = keys[i], 0

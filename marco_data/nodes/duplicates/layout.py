@@ -2,8 +2,8 @@
 
 A *place* is a document's group of shards and its number in it (32 bits each). A *rank* is its language's number
 (16 bits) and how many documents of that language come before it by priority (48 bits); only documents that are the
-first with their text have one. A *priority* is the run (16 bits) and the class (8 bits): web before generated, and within
-each the quality tiers high, low, dropped by a limit.
+first with their text have one. A *priority* is the run (16 bits) and the class (8 bits): web before generated, and
+within each the quality tiers high, low, dropped by a limit.
 """
 
 from collections.abc import Iterable, Sequence

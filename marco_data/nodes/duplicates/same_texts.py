@@ -85,7 +85,7 @@ class SameTexts(Node):
         files = nth(history.all("documents"), 3) + nth(context.done["same_ids"], 1)
         rows = sum(file.rows for file in files)
         scopes = scopes_of(context)
-        reads = {"texts": digests(files), "scopes": {str(k): v for k, v in sorted(scopes.items())}}
+        reads: dict[str, Any] = {"texts": digests(files), "scopes": {str(k): v for k, v in sorted(scopes.items())}}
         new = history.first_group << PLACE_SHIFT
         reads |= {"partition": self.rule.partition, "run": history.run, "new": new}
         inputs = (files, scopes, history.run, new)
@@ -160,4 +160,5 @@ def _stays(chunk: Table) -> npt.NDArray[np.bool_]:
     same = ~changes(chunk, PLACE)
     taken_back = np.zeros(len(chunk), np.bool_)
     taken_back[:-1] = gone[1:] & same[1:]
-    return ~gone & ~taken_back
+    stays: npt.NDArray[np.bool_] = ~gone & ~taken_back
+    return stays
