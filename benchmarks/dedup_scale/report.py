@@ -92,10 +92,10 @@ def _corpora(run: Measured) -> list[str]:
     return [
         "## The documents",
         "",
-        f"Words drawn from prose in four languages, 0.5 KB a document; {IN_CLUSTERS * 100:.0f} % of the documents are in "
-        "clusters, whose sizes follow a power law from 2 to a hundredth of the corpus. Members differ from their "
-        "cluster's text by words exchanged where each changes a known number of shingles, so similarities are exact. "
-        "By Jaccard similarity to it: near ones 0.90-0.98, and so 0.81 at least to one another; `edge` 0.85-0.90, "
+        f"Words drawn from prose in four languages, 0.5 KB a document; {IN_CLUSTERS * 100:.0f} % of the documents "
+        "are in clusters, whose sizes follow a power law from 2 to a hundredth of the corpus. Members differ from "
+        "their cluster's text by words exchanged where each changes a known number of shingles, so that similarities are "
+        "exact. By Jaccard similarity to it: near ones 0.90-0.98, and so 0.81 at least to one another; `edge` 0.85-0.90, "
         "and whether one goes depends on which came first; `loose` 0.60-0.75, and they have to stay. A tenth are "
         f"exact copies. They are Parquet files of {FILE_DOCUMENTS:,} documents, measured and decided by the plan that "
         "`marco-data build-stage` runs; dedup begins there.",
@@ -140,11 +140,15 @@ def _ours(run: Measured) -> list[str]:
 
 
 def growth(run: Measured, small: Ours, large: Ours) -> tuple[float, float]:
-    """T(large) / (how many times the documents x T(small)), start-up taken off: of the wall and of the processor."""
+    """T(large) / (how many times the documents x T(small)), start-up taken off: of the wall and of the processor.
+
+    Not a number where the small one took no longer than starting.
+    """
     start, times = _median(run.start), large.made.documents / small.made.documents
-    wall = (large.times.seconds - start.seconds) / (times * (small.times.seconds - start.seconds))
-    busy = large.times.processor_seconds - start.processor_seconds
-    return wall, busy / (times * (small.times.processor_seconds - start.processor_seconds))
+    walls = [t.seconds - start.seconds for t in (small.times, large.times)]
+    busy = [t.processor_seconds - start.processor_seconds for t in (small.times, large.times)]
+    wall, processor = (after / (times * before) if before > 0 else math.nan for before, after in (walls, busy))
+    return wall, processor
 
 
 def _growth(run: Measured) -> list[str]:
@@ -153,15 +157,9 @@ def _growth(run: Measured) -> list[str]:
         wall, busy = growth(run, small, large)
         times = large.made.documents / small.made.documents
         allowed = math.log(large.made.documents) / math.log(small.made.documents)
-        rows.append(
-            [
-                f"T({short(large.made.documents)}) / ({times:.0f} x T({short(small.made.documents)}))",
-                f"{wall:.2f}",
-                f"{busy:.2f}",
-                f"{allowed:.2f}",
-                "yes" if busy <= allowed else "no",
-            ]
-        )
+        what = f"T({short(large.made.documents)}) / ({times:g} x T({short(small.made.documents)}))"
+        within = "cannot be told" if math.isnan(busy) else "yes" if busy <= allowed else "no"
+        rows.append([what, f"{wall:.2f}", f"{busy:.2f}", f"{allowed:.2f}", within])
     if not rows:
         return []
     return [
