@@ -113,7 +113,7 @@ def test_a_process_that_holds_or_takes_too_much_is_ended_with_its_children():
 
 def times(documents: int, tasks: int, seconds: float) -> Times:
     nodes = [NodeTimes("wide", tasks, seconds, seconds, 0, documents), NodeTimes("alone", 1, 1, 1, 0, documents)]
-    return Times(documents, seconds + 1, seconds + 1, seconds + 2, 100, 200, 2 * documents, 2 * documents, nodes)
+    return Times(documents, seconds + 1, seconds + 1, seconds + 2, 100, 90, 200, 2 * documents, 2 * documents, nodes)
 
 
 def test_only_a_node_whose_tasks_grow_with_the_documents_spreads_over_a_cluster():
@@ -133,7 +133,7 @@ def test_a_small_run_finds_what_was_planted_and_a_page_is_made_of_it(tmp_path):
     assert min(node.processor_seconds for node in go.nodes) >= 0
     assert sum(node.seconds for node in go.nodes) == pytest.approx(go.seconds)
     assert go.seconds < go.process_seconds
-    assert 50e6 < go.largest <= go.together
+    assert 50e6 < go.own < go.largest <= go.together
     assert go.written > sum(node.bytes for node in go.nodes) > 0
     truth = found(one.planted(), dropped_by_us(one))
     assert truth.recall > 0.99

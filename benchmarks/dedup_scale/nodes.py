@@ -49,8 +49,8 @@ class NodeTimes:
 class Times:
     """What dedup took. `process_seconds` has starting Python and reading the plan too.
 
-    Memory in bytes: `largest` of one process, `together` of all at once, memory they share counted in each. `disk`:
-    what lies there afterwards; `written`: all that was handed to the system.
+    Memory in bytes: `largest` of one process, `own` without pages of files, `together` of all at once, memory they
+    share counted in each. `disk`: what lies there afterwards; `written`: all that was handed to the system.
     """
 
     documents: int
@@ -58,6 +58,7 @@ class Times:
     processor_seconds: float
     process_seconds: float
     largest: int
+    own: int
     together: int
     disk: int
     written: int
@@ -128,6 +129,7 @@ def timed(folder: Path, one: Corpus, workers: int) -> Times:
         processor_seconds=marks[-1].processor - decided.processor,
         process_seconds=end - start,
         largest=watch.peak,
+        own=watch.own,
         together=watch.together,
         disk=size_of(one.root) - before,
         written=sum(watch.written.values()),

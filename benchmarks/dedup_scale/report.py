@@ -94,11 +94,11 @@ def _corpora(run: Measured) -> list[str]:
         "",
         f"Words drawn from prose in four languages, 0.5 KB a document; {IN_CLUSTERS * 100:.0f} % of the documents "
         "are in clusters, whose sizes follow a power law from 2 to a hundredth of the corpus. Members differ from "
-        "their cluster's text by words exchanged where each changes a known number of shingles, so that similarities are "
-        "exact. By Jaccard similarity to it: near ones 0.90-0.98, and so 0.81 at least to one another; `edge` 0.85-0.90, "
-        "and whether one goes depends on which came first; `loose` 0.60-0.75, and they have to stay. A tenth are "
-        f"exact copies. They are Parquet files of {FILE_DOCUMENTS:,} documents, measured and decided by the plan that "
-        "`marco-data build-stage` runs; dedup begins there.",
+        "their cluster's text by words exchanged where each changes a known number of shingles, so that similarities "
+        "are exact. By Jaccard similarity to it: near ones 0.90-0.98, and so 0.81 at least to one another; `edge` "
+        "0.85-0.90, and whether one goes depends on which came first; `loose` 0.60-0.75, and they have to stay. A "
+        f"tenth are exact copies. They are Parquet files of {FILE_DOCUMENTS:,} documents, measured and decided by the "
+        "plan that `marco-data build-stage` runs; dedup begins there.",
         "",
         *_table(head, rows),
         "",
@@ -115,6 +115,7 @@ def _ours(run: Measured) -> list[str]:
                 f"{times.processor_seconds:.3g} s",
                 f"{times.processor_seconds / times.documents * 1e6:.3g} µs",
                 _size(times.largest),
+                _size(times.own),
                 _size(times.together),
                 _size(times.disk),
                 _size(times.written),
@@ -122,14 +123,24 @@ def _ours(run: Measured) -> list[str]:
         )
     least = min((o.times.largest for o in run.ours), default=0)
     most = max((o.times.largest for o in run.ours), default=0)
-    head = ["documents", "wall", "processor", "a document", "largest process", "together", "left on disk", "written"]
+    head = [
+        "documents",
+        "wall",
+        "processor",
+        "a document",
+        "largest process",
+        "its own",
+        "together",
+        "left on disk",
+        "written",
+    ]
     return [
         "## Ours: the dedup nodes alone",
         "",
         f"From the verdicts of the limits to those of dedup, {run.workers} workers, a new process each time; of "
         "several goes the one with the median of processor time. Memory is the most that was resident: of the largest "
-        "process (VmHWM) and of all together, where memory that they share counts in each. `Written` is all that was "
-        "handed to the system.",
+        "process (VmHWM), of it without the pages of files that it has mapped, and of all together, where memory that "
+        "they share counts in each. `Written` is all that was handed to the system.",
         "",
         *_table(head, rows),
         "",

@@ -15,11 +15,14 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Sample:
-    """Resident bytes at a time of the monotonic clock: of all processes, and of the largest."""
+    """Resident bytes at a time of the monotonic clock: of all processes, and the most that is one's own.
+
+    A process's own is what is no page of a file; those the system takes back when it wants memory.
+    """
 
     at: float
     together: int
-    largest: int
+    own: int
 
 
 @dataclass
@@ -62,18 +65,25 @@ class Watch:
     def together(self) -> int:
         return max((sample.together for sample in self.samples), default=0)
 
+    @property
+    def own(self) -> int:
+        """The most that was a process's own."""
+        return max((sample.own for sample in self.samples), default=0)
+
     def _look(self) -> None:
         began = time.monotonic()
         while not self._ended.wait(EVERY):
-            sizes = []
+            sizes, own = [], []
             for pid in family(self.pid):
                 with suppress(OSError, ValueError, StopIteration):
-                    sizes.append(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE)
+                    resident, of_files = Path(f"/proc/{pid}/statm").read_text().split()[1:3]
+                    sizes.append(int(resident) * PAGE)
+                    own.append((int(resident) - int(of_files)) * PAGE)
                     self.peaks[pid] = peak_bytes(pid)
                     self.written[pid] = _written(pid)
                     self.busy[pid] = _processor_seconds(pid, waited=False)
             if sizes:
-                self.samples.append(Sample(time.monotonic(), sum(sizes), max(sizes)))
+                self.samples.append(Sample(time.monotonic(), sum(sizes), max(own)))
                 self._limit(sum(sizes), time.monotonic() - began)
 
     def _limit(self, size: int, seconds: float) -> None:
