@@ -72,8 +72,9 @@ class Marks(Silent):
         self.marks: list[Mark] = []
 
     def node(self, node: Node, tasks: int, pending: int) -> None:
-        assert (pending == 0) == (len(self.marks) == 0 and node.name in ("measure", BEFORE)), (node.name, pending)
-        if node.name != "measure":
+        there = not self.marks  # all before dedup is, nothing of dedup
+        assert pending == (0 if there else tasks), f"{pending} of {tasks} tasks of `{node.name}` are to be done"
+        if self.marks or node.name == BEFORE:
             self.mark(node.name, tasks)
 
     def mark(self, name: str, tasks: int = 0) -> None:
