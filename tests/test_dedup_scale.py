@@ -138,15 +138,16 @@ def test_a_small_run_finds_what_was_planted_and_a_page_is_made_of_it(tmp_path):
     truth = found(one.planted(), dropped_by_us(one))
     assert truth.recall > 0.99
     assert [truth.loose_dropped, truth.alone_dropped] == [0, 0]
+    assert len(one.files()) == 2  # both workers are started, however small a corpus is
     assert truth.documents == made.documents == 2_000
     # What is there is found, and dedup is all that a run does anew.
     before = {path: path.stat().st_mtime_ns for path in one.folder.rglob(f"{BEFORE}-*/*")}
     assert make(one) == made
     assert before == {path: path.stat().st_mtime_ns for path in before}
     limits = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
-    run = Measured("command", 2, [go], [Ours(made, [go], truth)], [], None, limits)
-    page = report(run)
-    for heading in ("## The documents", "## Ours", "## 5e9 documents on a cluster", "| `dedup` |"):
+    ours = Ours(made, [go], truth)
+    page = report(Measured("command", 2, [go], [ours, ours], [], None, limits))
+    for heading in ("## The documents", "## Ours", "## Growth", "## 5e9 documents on a cluster", "| `dedup` |"):
         assert heading in page, heading
     assert f"| {short(2_000)} | {truth.dropped:,} | {truth.duplicates:,} |" in page
 

@@ -272,6 +272,8 @@ def _peer(peer: PeerTimes) -> list[str]:
 
 def _cluster(run: Measured) -> list[str]:
     measured = [one.times for one in run.ours]
+    if len(measured) < 2:  # which nodes spread could not be told
+        return []
     largest = measured[-1]
     head = ["", "core hours", "disk", *(f"{machines:,} machines" for machines in MACHINES)]
     shares = [project(measured, PROJECTED, machines) for machines in MACHINES]
