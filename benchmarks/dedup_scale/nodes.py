@@ -133,7 +133,7 @@ def timed(folder: Path, one: Corpus, workers: int) -> Times:
         own=watch.own,
         together=watch.together,
         disk=size_of(one.root) - before,
-        written=sum(watch.written.values()),
+        written=watch.written,
         nodes=nodes,
     )
 

@@ -29,7 +29,8 @@ class Sample:
 class Watch:
     """Samples of the processes below `pid` and itself, all of which are killed when together they hold `most_bytes`.
 
-    By process: `peaks`, the most it ever held, as the kernel says; `written`, bytes; `busy`, seconds of the processor.
+    By process: `peaks`, the most it ever held, as the kernel says; `busy`, seconds of the processor. `written`: bytes
+    that all of them have handed to the system.
     """
 
     pid: int
@@ -37,7 +38,7 @@ class Watch:
     most_seconds: float = float("inf")
     samples: list[Sample] = field(default_factory=list)
     peaks: dict[int, int] = field(default_factory=dict)
-    written: dict[int, int] = field(default_factory=dict)
+    written: int = 0
     busy: dict[int, float] = field(default_factory=dict)
     stopped_for: str = ""
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -73,15 +74,16 @@ class Watch:
     def _look(self) -> None:
         began = time.monotonic()
         while not self._ended.wait(EVERY):
-            sizes, own = [], []
+            sizes, own, written = [], [], 0
             for pid in family(self.pid):
                 with suppress(OSError, ValueError, StopIteration):
                     resident, of_files = Path(f"/proc/{pid}/statm").read_text().split()[1:3]
                     sizes.append(int(resident) * PAGE)
                     own.append((int(resident) - int(of_files)) * PAGE)
                     self.peaks[pid] = peak_bytes(pid)
-                    self.written[pid] = _written(pid)
+                    written += _written(pid)
                     self.busy[pid] = _processor_seconds(pid, waited=False)
+            self.written = max(self.written, written)
             if sizes:
                 self.samples.append(Sample(time.monotonic(), sum(sizes), max(own)))
                 self._limit(sum(sizes), time.monotonic() - began)
@@ -127,6 +129,6 @@ def _processor_seconds(pid: int, *, waited: bool = True) -> float:
 
 
 def _written(pid: int) -> int:
-    """Bytes handed to the system to be written to files or pipes."""
+    """Bytes handed to the system to be written to files or pipes, by it and by its children that are over."""
     rows = Path(f"/proc/{pid}/io").read_text().splitlines()
     return int(next(row.split()[1] for row in rows if row.startswith("wchar")))
