@@ -213,7 +213,7 @@ def _verdicts(run: Measured) -> list[str]:
         *_table(["documents", *TRUTH], rows),
         "",
         f"To be dropped: of each cluster's {KINDS[ORIGINAL]}, copies and near ones all but one. Loose ones are dropped "
-        "rightly where the lot has given two of them the same new words: of ten thousand, one or two.",
+        "rightly where the lot has given two of them the same new words, which it does to a few.",
         "",
     ]
 
