@@ -2,7 +2,7 @@
 
 What deduplication knows of a text. A shingle is `Language.shingle_size` consecutive words (case folded, joined
 by one space, punctuation left out) or, for languages written without spaces, characters (case folded, white
-space left out). A document with fewer units has one shingle, all of it; one without a
+space and the space of no width left out). A document with fewer units has one shingle, all of it; one without a
 single word (emoji, punctuation) is its own white-space-free text. So two short documents are near duplicates only if
 they are equal after folding. What `frames` match is cut before all this; the hash is that of the whole text.
 
@@ -38,7 +38,7 @@ class Sign(Step):
     that templates write, see `marco_data.frames`.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = ("text",)
     packages: ClassVar[tuple[str, ...]] = ("icu4py", UNICODE)
 
