@@ -8,7 +8,6 @@ A frame matches a whole line, white space at its ends aside, letter for letter. 
 as it is, so that two of them are compared by what they are. Languages and sources are not known here.
 """
 
-import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import cache
@@ -17,6 +16,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from pydantic import AfterValidator
 
+from marco_data.steps.normalize import normalize
 from marco_data.words import Texts
 
 VARIES = "{}"
@@ -24,8 +24,8 @@ Span = tuple[int, int]
 
 
 def _checked(frame: str) -> str:
-    """`frame` in the spelling that `normalize` gives texts."""
-    frame = unicodedata.normalize("NFC", frame).strip()
+    """`frame` in the spelling that texts are given."""
+    frame = normalize(frame)
     if "\n" in frame:
         raise ValueError("a frame is one line; write each line of the template as a frame of its own")
     if not any(map(str.isalnum, frame.replace(VARIES, ""))):
