@@ -97,7 +97,7 @@ def test_drawn_signatures_are_as_alike_as_they_say():
 
 
 def test_a_cluster_leaves_what_its_shape_leaves():
-    (near, _, first, last, *_) = clusters.SHAPES
+    (near, _, _, first, last, *_) = clusters.SHAPES
     assert clusters.measure(near, 1000, 64).kept == 1
     assert clusters.measure(first, 1000, 64).left == 0
     few, all_of_them = (clusters.measure(last, 1000, k) for k in (2, clusters.EVERY))

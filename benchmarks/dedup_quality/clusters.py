@@ -67,6 +67,7 @@ def templated(share: float, alike: float) -> Draw:
 SHAPES: dict[str, tuple[Callable[[int], Draw], bool]] = {
     "versions of one text, 0.95-0.99 to it": (lambda n: around(0.95, 0.99, None), False),
     "versions of one text, 0.90-0.98 to it": (lambda n: around(0.90, 0.98, None), False),
+    "versions of one text, 0.80-0.98 to it": (lambda n: around(0.80, 0.98, None), False),
     "loose, 0.80-0.90 to a text that comes first": (lambda n: around(0.80, 0.90, 0), False),
     "loose, 0.80-0.90 to a text that comes last": (lambda n: around(0.80, 0.90, n - 1), False),
     "template, 0.60 alike, every content twice (0.90)": (lambda n: templated(0.60, 0.90), True),
@@ -76,6 +77,10 @@ SHAPES: dict[str, tuple[Callable[[int], Draw], bool]] = {
 
 MOST_WITHOUT_LIMIT = 10_000
 """Documents of the largest cluster that is also judged without a limit to a bucket: that takes n squared."""
+
+
+OTHER_LIMITS, AT = (16, 256, 1024), 100_000
+"""Other K, and the documents of the clusters that are judged with them."""
 
 
 class Left(NamedTuple):
@@ -99,9 +104,8 @@ def _measure_all(largest: int) -> tuple[list[Left], int]:
     out = []
     n = 100
     while n <= largest:
-        for shape in SHAPES:
-            for first in (64, EVERY) if n <= MOST_WITHOUT_LIMIT else (64,):
-                out.append(measure(shape, n, first))
+        limits = (64, *((EVERY,) if n <= MOST_WITHOUT_LIMIT else ()), *(OTHER_LIMITS if n == AT else ()))
+        out += [measure(shape, n, first) for shape in SHAPES for first in limits]
         n *= 10
     return out, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 

@@ -101,7 +101,7 @@ def target(chance: random.Random) -> float:
 
 
 def pairs(found: Sequence[Tokens], language: Language, chance: random.Random) -> list[Pair]:
-    """A pair for each article, or two for three articles: no two pairs share one.
+    """A pair for each article, or one for three articles: no two pairs share one. None is of equal texts.
 
     A tenth of the articles is set aside, for what is inserted.
     """
@@ -122,7 +122,8 @@ def pairs(found: Sequence[Tokens], language: Language, chance: random.Random) ->
             mean = sum(len(token.strip()) for token in article) / len(article)
             reach = (size + mean - 1) / mean
         right = EDITS[kind](article, spared(jaccard), others, chance, reach)
-        out.append(Pair(kind, _text(article), _text(right)))
+        if right != article:
+            out.append(Pair(kind, _text(article), _text(right)))
     return out
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from benchmarks.dedup_quality.clusters import EVERY, Left
+from benchmarks.dedup_quality.clusters import AT, EVERY, Left
 from benchmarks.dedup_quality.edits import KINDS
 from benchmarks.dedup_quality.pairs import (
     EDGES,
@@ -69,7 +69,8 @@ def _opening(told: Sequence[Told], command: str) -> str:
     return f"""# How good the removal of near duplicates is
 
 `{command}`. Real text (`clean/` of MARCO_TEST_DATA, {languages} languages) with
-planted edits, through `Sign` and `dedup.find_duplicates` as a build runs them ({DropDuplicates().banding}).
+planted edits, through `Sign` and `dedup.find_duplicates` as a build runs them
+({DropDuplicates().banding}).
 Similarity is exact Jaccard on the shingles of `Sign`, counted by a twin in plain Python that knows no hash. Intervals
 hold the true share in 95 of 100 cases (Wilson).
 
@@ -183,7 +184,7 @@ def _clusters(left: Sequence[Left], memory: int) -> str:
         ]
         for shape in shapes
         for one in left
-        if one.shape == shape and one.first != EVERY
+        if one.shape == shape and one.first == 64
         for every in [[x for x in left if (x.shape, x.documents, x.first) == (shape, one.documents, EVERY)]]
     ]
     text = f"""## What K = 64 costs
@@ -194,7 +195,29 @@ without a limit is the banding's. Peak memory of the process: {memory / 1e6:.0f}
 
 """
     header = ["cluster", "documents", "kept", "left, K = 64", "left, no limit", "s of one core"]
-    return text + _table(header, rows)
+    return text + _table(header, rows) + _limits(left)
+
+
+def _limits(left: Sequence[Left]) -> str:
+    """What another K leaves of the clusters that were judged with several."""
+    here = [one for one in left if one.documents == AT]
+    limits = sorted({one.first for one in here})
+    if len(limits) < 2:
+        return ""
+    rows = [
+        [
+            shape,
+            *(
+                f"{_percent(x.left, 3)}, {x.seconds:.1f} s"
+                for k in limits
+                for x in here
+                if (x.shape, x.first) == (shape, k)
+            ),
+        ]
+        for shape in dict.fromkeys(one.shape for one in here)
+    ]
+    text = f"\n\nOther K, {AT:,} documents: duplicates left, seconds of one core.\n\n"
+    return text + _table(["cluster", *(f"K = {k}" for k in limits)], rows)
 
 
 def _templates(templated: Sequence[Templated]) -> str:

@@ -25,6 +25,9 @@ UNSPACED = ("zho_Hans", "jpn_Jpan", "tha_Thai", "lao_Laoo", "khm_Khmr", "mya_Mym
 AMOUNTS = (0.01, 0.02, 0.03, 0.05, 0.08)
 """Shares of characters that are changed."""
 
+SHORTEST = 60
+"""Tokens of an article: a hundredth of fewer is no edit."""
+
 Figures = npt.NDArray[np.float64]
 
 
@@ -44,6 +47,7 @@ def measure(code: str, articles: Sequence[Tokens], of_each: int, seed: int) -> l
     """Both units on the same pairs."""
     language = LANGUAGES[code]
     chance = random.Random(f"{seed} {code}")
+    articles = [tokens for tokens in articles if len(tokens) >= SHORTEST]
     texts = ["".join(tokens).strip() for tokens in articles]
     letters = sorted({c for text in texts for c in text if c.isalpha()})
     changed = {
