@@ -9,14 +9,18 @@ was kept too is at least as similar as the threshold.
 
 import multiprocessing
 import resource
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from marco_data.dedup import Documents, DropDuplicates, find_duplicates
+from benchmarks import dedup_alone
+from marco_data.dedup import DropDuplicates
+from marco_data.steps.sign import Sign
 
 HASHES = 112
 BLOCK = 1 << 14
@@ -75,7 +79,7 @@ SHAPES: dict[str, tuple[Callable[[int], Draw], bool]] = {
 }
 """Shape: what draws a cluster of so many documents, and whether its duplicates are the documents 2 i and 2 i + 1."""
 
-MOST_WITHOUT_LIMIT = 10_000
+MOST_WITHOUT_LIMIT = 1_000
 """Documents of the largest cluster that is also judged without a limit to a bucket: that takes n squared."""
 
 
@@ -111,7 +115,7 @@ def _measure_all(largest: int) -> tuple[list[Left], int]:
 
 
 def measure(shape: str, n: int, first: int) -> Left:
-    """A cluster of n documents through `find_duplicates` with that K."""
+    """A cluster of n documents through the nodes of dedup with that K."""
     make, pairs = SHAPES[shape]
     draw = make(n)
 
@@ -121,9 +125,10 @@ def measure(shape: str, n: int, first: int) -> Left:
 
     start = time.process_time()
     rule = DropDuplicates(first=first, sigmas=0.0)
-    verdicts = find_duplicates(_documents(n), rule, blocks, _never)
+    with tempfile.TemporaryDirectory() as root:
+        sidecars, _ = dedup_alone.deduplicated(root, list(_shards(blocks)), rule, Sign())
     seconds = time.process_time() - start
-    kept = np.flatnonzero(verdicts.dup_of < 0)
+    kept = np.flatnonzero([reason is None for sidecar in sidecars for reason in sidecar["reason"].to_pylist()])
     if pairs:
         left = np.intersect1d(kept[kept % 2 == 0] + 1, kept).size / n
     else:
@@ -131,14 +136,20 @@ def measure(shape: str, n: int, first: int) -> Left:
     return Left(shape, n, first, len(kept), float(left), seconds)
 
 
-def _documents(n: int) -> Documents:
-    ids = np.stack([np.zeros(n, np.uint64), np.arange(n, dtype=np.uint64)], axis=1)
-    none = np.broadcast_to(np.bool_(False), (n,))
-    return Documents(np.broadcast_to(np.int32(0), (n,)), none, none, ids, ids)
-
-
-def _never(indices: npt.NDArray[np.int64]) -> list[Signatures]:
-    raise AssertionError("estimates decide: no shingles are asked for")
+def _shards(blocks: Callable[[], Iterator[Signatures]]) -> Iterator[pa.Table]:
+    """Documents without a text, whose priority is their order: with `sigmas: 0` no text is asked for."""
+    for at, block in _numbered(blocks):
+        numbers = [format(number, "032x") for number in range(at, at + len(block))]
+        yield pa.table(
+            {
+                "id": numbers,
+                "text": pa.array([""] * len(block), pa.string()),
+                "text_hash": numbers,
+                "shingles": pa.array(np.full(len(block), HASHES, np.int32)),
+                "signature": pa.FixedSizeListArray.from_arrays(pa.array(block.ravel()), HASHES),
+                "language": pa.array(["eng_Latn"] * len(block)),
+            }
+        )
 
 
 SOME = 300

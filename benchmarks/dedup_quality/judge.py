@@ -1,25 +1,25 @@
 """The product's verdict on texts of one language, and the truth of it by plain Python.
 
-`judge` is `Sign` and `dedup.find_duplicates` as a build runs them. `exact` is the twin: shingles as strings in sets,
+`judge` is `Sign` and the nodes of dedup as a build runs them. `exact` is the twin: shingles as strings in sets,
 no hash, no kernel.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+import tempfile
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
-from marco_data.dedup import Documents, DropDuplicates, Verdicts, find_duplicates, keys_of
-from marco_data.languages import Language
+from benchmarks import dedup_alone
+from marco_data.dedup import DropDuplicates
+from marco_data.languages import LANGUAGES, Language
 from marco_data.step import Tools
 from marco_data.steps.sign import Sign
-from marco_data.words import split_words, texts_of
+from marco_data.words import split_words
 
 BATCH = 1000
-Shingles = npt.NDArray[np.uint32]
 
 
 def judge(
@@ -28,54 +28,32 @@ def judge(
     sign: Sign | None = None,
     rule: DropDuplicates | None = None,
     seed: int = 0,
-) -> Verdicts:
-    """The verdicts on `texts`, all of one language or each of its own; ids, and so who has to yield, go by `seed`."""
+) -> npt.NDArray[np.int64]:
+    """For each text the number of the kept one that it was dropped for, -1 where it is kept.
+
+    All are of one language, or each of its own; ids, and so who has to yield, go by `seed`.
+    """
     rule = rule or DropDuplicates()
     sign = sign or Sign(hashes=rule.hashes)
     each = [languages] * len(texts) if isinstance(languages, Language) else list(languages)
-    hashes, signatures = _signed(texts, each, sign)
     ids = [xxhash.xxh3_128_hexdigest(f"{seed} {number}".encode()) for number in range(len(texts))]
-    documents = Documents(
-        run=np.zeros(len(texts), np.int32),
-        generated=np.zeros(len(texts), np.bool_),
-        low_quality=np.zeros(len(texts), np.bool_),
-        id=keys_of(pa.array(ids, pa.string())),
-        text_hash=keys_of(pa.array(hashes, pa.string())),
-    )
-
-    def blocks() -> Iterator[npt.NDArray[np.uint32]]:
-        for at in range(0, len(texts), BATCH):
-            yield signatures[at : at + BATCH]
-
-    def shingles(indices: npt.NDArray[np.int64]) -> list[Shingles]:
-        return [_shingles(texts[i], each[i], sign) for i in indices.tolist()]
-
-    return find_duplicates(documents, rule, blocks, shingles)
-
-
-def _signed(
-    texts: Sequence[str], languages: Sequence[Language], sign: Sign
-) -> tuple[list[str], npt.NDArray[np.uint32]]:
-    hashes = [""] * len(texts)
-    signatures = np.empty((len(texts), sign.hashes), np.uint32)
-    places: dict[str, list[int]] = {}
-    for i, language in enumerate(languages):
-        places.setdefault(language.code, []).append(i)
-    for mine in places.values():
-        bound = sign.bind(languages[mine[0]], Tools())
+    number_of = {id: number for number, id in enumerate(ids)}
+    shards, numbers = [], []
+    for code in dict.fromkeys(language.code for language in each):
+        mine = [i for i, language in enumerate(each) if language.code == code]
+        bound = sign.bind(LANGUAGES[code], Tools())
         for at in range(0, len(mine), BATCH):
             some = mine[at : at + BATCH]
-            out = bound(pa.record_batch({"text": pa.array([texts[i] for i in some], pa.string())})).columns
-            signatures[some] = out["signature"].flatten().to_numpy().reshape(len(some), -1)
-            for i, value in zip(some, out["text_hash"].to_pylist(), strict=True):
-                hashes[i] = value
-    return hashes, signatures
-
-
-def _shingles(text: str, language: Language, sign: Sign) -> Shingles:
-    hashes, bounds = sign.shingler(language)(texts_of(pa.array([text], pa.string())))
-    assert list(pairwise(bounds.tolist())) == [(0, len(hashes))]
-    return np.sort(hashes)
+            batch = pa.record_batch({"text": pa.array([texts[i] for i in some], pa.string())})
+            given = {"id": [ids[i] for i in some], "text": batch["text"], **bound(batch).columns}
+            shards.append(pa.table({**given, "language": pa.array([code] * len(some))}))
+            numbers += some
+    with tempfile.TemporaryDirectory() as root:
+        sidecars, _ = dedup_alone.deduplicated(root, shards, rule, sign)
+    named = np.full(len(texts), -1, np.int64)
+    twins = [twin for sidecar in sidecars for twin in sidecar["dup_of"].to_pylist()]
+    named[numbers] = [-1 if twin is None else number_of[twin] for twin in twins]
+    return named
 
 
 def exact_shingles(text: str, language: Language) -> set[str]:

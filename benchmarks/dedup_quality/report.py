@@ -69,7 +69,7 @@ def _opening(told: Sequence[Told], command: str) -> str:
     return f"""# How good the removal of near duplicates is
 
 `{command}`. Real text (`clean/` of MARCO_TEST_DATA, {languages} languages) with
-planted edits, through `Sign` and `dedup.find_duplicates` as a build runs them
+planted edits, through `Sign` and the nodes of dedup as a build runs them
 ({DropDuplicates().banding}).
 Similarity is exact Jaccard on the shingles of `Sign`, counted by a twin in plain Python that knows no hash. Intervals
 hold the true share in 95 of 100 cases (Wilson).

@@ -51,7 +51,7 @@ def measure(code: str, articles: Sequence[Tokens], wanted: int, seed: int) -> li
 def _judged(
     texts: Sequence[str], of: Sequence[int], language: Language, frames: tuple[str, ...], seed: int
 ) -> Templated:
-    named = judge(texts, language, Sign(frames=frames), seed=seed).dup_of.tolist()
+    named = judge(texts, language, Sign(frames=frames), seed=seed).tolist()
     times = [of.count(content) for content in of]
     # Of two documents with one content either may be the one that stays: a content is removed if none of it stays.
     stays = {of[i] for i, other in enumerate(named) if other < 0}
@@ -97,7 +97,7 @@ def short() -> list[Short]:
     out = []
     for code, left, right in SHORT:
         language = LANGUAGES[code]
-        removed = (judge([left, right], language).dup_of >= 0).any()
+        removed = (judge([left, right], language) >= 0).any()
         out.append(
             Short(
                 left.replace("\u200b", "|"), right.replace("\u200b", "|"), exact(left, right, language), bool(removed)

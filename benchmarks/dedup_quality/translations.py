@@ -1,8 +1,8 @@
 """Translations: the same item in two languages is two documents, and both have to stay.
 
-Documents of all languages that share a URL (a news item and its translations) go into one corpus, which a build never
-does: it looks for duplicates within a language. Each is signed in its own language, or all of them as English, as if
-no language had been identified.
+Documents of all languages that share a URL (a news item and its translations) go into one corpus: once each in its own
+language, within which a build looks for duplicates, and once all of them as English, as if the language of none had
+been identified.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ def measure(items: Mapping[str, Mapping[str, str]]) -> list[Translated]:
     own = [LANGUAGES[code] for _, code, _ in rows]
     out = []
     for name, languages in (("its own language", own), ("English", [ENGLISH] * len(rows))):
-        named = judge([text for *_, text in rows], languages).dup_of.tolist()
+        named = judge([text for *_, text in rows], languages).tolist()
         removed = sum(other >= 0 and rows[i][1] != rows[other][1] for i, other in enumerate(named))
         sets: dict[str, list[set[str]]] = {}
         for (item, _, text), language in zip(rows, languages, strict=True):

@@ -24,8 +24,6 @@ from marco_data.step import Tools
 from marco_data.storage import DataFile, Storage
 
 ASKED = 2
-OPEN_ROWS = 1 << 15
-"""Members of a bucket at once in the second round, each with up to `first` pairs."""
 PAIRS_SORTED = 1 << 22
 NO_KEY = (1 << 64) - 1
 
@@ -65,7 +63,8 @@ class Buckets(Node):
         """Gives pairs to the sorter, and yields the members of buckets that have more."""
         from marco_data.kernels import buckets
 
-        head = np.zeros(max(self.rule.first, ASKED + 1), np.uint64)
+        most = sum(stop - start for _, start, stop in parts)
+        head = np.zeros(max(min(self.rule.first, most), ASKED + 1), np.uint64)
         carried = np.array([NO_KEY, 0, 0], np.uint64)
         for chunk in merged(parts, ("key", "rank"), MERGED_ROWS):
             later, earlier, flags, keys, ranks = buckets.first_pairs(
@@ -117,9 +116,10 @@ class OpenBuckets(Node):
                 chunk = chunk[known.is_open(chunk["later"]) & ~known.is_gone(chunk["earlier"])]
                 chunk["flags"] = 0
                 sorter.add(chunk)
-        head = np.zeros(self.rule.first, np.uint64)
+        members = RunFile(storage, rest)
+        head = np.zeros(min(self.rule.first, len(members)), np.uint64)
         carried = np.array([NO_KEY, 0], np.uint64)
-        for chunk in RunFile(storage, rest).chunks(OPEN_ROWS):
+        for chunk in members.chunks(max(1, PAIRS_SORTED // max(1, len(head)))):  # each has up to `first` pairs
             later, earlier = buckets.open_pairs(
                 np.ascontiguousarray(chunk["key"]), np.ascontiguousarray(chunk["rank"]), head, carried,
                 self.rule.first, known.bases, known.open, known.gone,
