@@ -23,6 +23,7 @@ from typing import Any, Protocol, Self
 
 import pyarrow as pa
 
+from marco_data.alarms import Alarm, Watch
 from marco_data.dataset import Context, Dataset, Node, Task
 from marco_data.errors import MarcoError, RecipeError, RetryableError
 from marco_data.records import Record, add_counts, commit_record, load_record
@@ -235,6 +236,7 @@ class Run:
     failures: list[Failure] = field(default_factory=list)
     ran: dict[str, int] = field(default_factory=dict)
     waived: list[str] = field(default_factory=list)
+    alarms: list[Alarm] = field(default_factory=list)
     stopped_before: str | None = None
 
     @property
@@ -250,10 +252,12 @@ def run(
     *,
     waive: Iterable[str] = (),
     only: str | None = None,
+    watch: Watch | None = None,
 ) -> Run:
     """Walk the plan. A node that looks at the whole corpus starts only if no shard before it has failed.
 
-    `waive` names shards that may be missing; `only` runs one shard of a node and nothing after it.
+    `waive` names shards that may be missing, and alarms that may be passed over: any other that `watch` raises over a
+    finished node stops the run before the next. `only` runs one shard of a node and nothing after it.
     """
     result = Run()
     waived = set(waive)
@@ -262,7 +266,8 @@ def run(
     storage.remove_stale_scratch()
     with _RunLog(storage) as log, Interrupts() as interrupts:
         for node in dataset.nodes:
-            if node.whole and len(result.manifests) < len(result.records):
+            missing = len(result.manifests) < len(result.records)
+            if (node.whole and missing) or not all(alarm.waived for alarm in result.alarms):
                 result.stopped_before = node.name
                 break
             context = Context(storage, Tools(), result.records)
@@ -280,6 +285,9 @@ def run(
                 result.manifests[node.name] = manifest
             if only is not None and chosen:
                 break
+            if watch is not None and only is None and len(result.manifests) == len(result.records):
+                raised = watch(node.name, result.records)
+                result.alarms += [replace(alarm, waived=alarm.name in waived) for alarm in raised]
     return result
 
 
