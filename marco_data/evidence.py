@@ -145,10 +145,16 @@ def pairs(lookup: Lookup, places: Sequence[Place]) -> Iterator[Pair]:
     """The duplicates among the documents at `places`, each with its surviving twin."""
     if not lookup.sidecars:  # a stage that stopped before duplicates were looked for
         return
-    columns = ["id", "reason", "dup_of", "jaccard", "jaccard_exact", "cluster_size"]
-    rows = {place: row_of(lookup.storage, lookup.sidecars[place.shard], place.row, columns) for place in places}
-    rows = {place: row for place, row in rows.items() if row["dup_of"] is not None}
+    rows = {place: row for place in places if (row := _sidecar_row(lookup, place))["dup_of"] is not None}
     survivors = _survivors(lookup, {row["dup_of"] for row in rows.values()})
+    # The first document of a repeated id may be a duplicate itself, of another one.
+    first = {place: _sidecar_row(lookup, survivors[row["dup_of"]]) for place, row in rows.items()}
+    rows |= {
+        place: {**first[place], "id": row["id"], "reason": row["reason"]}
+        for place, row in rows.items()
+        if first[place]["dup_of"] is not None
+    }
+    survivors |= _survivors(lookup, {row["dup_of"] for row in rows.values()} - survivors.keys())
     for place, row in rows.items():
         gone, text = _shown(lookup, place, row["id"])
         stays, twin = _shown(lookup, survivors[row["dup_of"]], row["dup_of"])
@@ -165,6 +171,11 @@ def pairs(lookup: Lookup, places: Sequence[Place]) -> Iterator[Pair]:
             differ_at=at if apart else None,
             around=(text[start : start + BEGINNING], twin[start : start + BEGINNING]) if apart else None,
         )
+
+
+def _sidecar_row(lookup: Lookup, place: Place) -> dict[str, Any]:
+    columns = ["id", "reason", "dup_of", "jaccard", "jaccard_exact", "cluster_size"]
+    return row_of(lookup.storage, lookup.sidecars[place.shard], place.row, columns)
 
 
 def _survivors(lookup: Lookup, ids: set[str]) -> dict[str, Place]:
