@@ -185,7 +185,7 @@ def removal_alarms(counts: Iterable[Count], limits: RemovalLimits, languages: Co
         # What is failed was not judged, and duplicates are among those that `decide` let through.
         if count.outcome != FAILED and _step(count.reason) != "dedup":
             judged[place] += count.documents
-    alarms = []
+    alarms: list[Alarm] = []
     for source in sorted({source for source, _ in judged}):
         places = [place for place in sorted(judged) if place[0] == source]
         whole = sum((dropped[place] for place in places), Counter[str]())

@@ -60,7 +60,8 @@ def marked(left: str, right: str, language: str | None = None, *, cut: bool = Fa
 
 
 def _is_unspaced(language: str | None) -> bool:
-    return language in LANGUAGES and LANGUAGES[language].shingle_unit == "character"
+    known = LANGUAGES.get(language or "")
+    return known is not None and known.shingle_unit == "character"
 
 
 def _words(text: str, language: str | None) -> list[str]:

@@ -27,7 +27,8 @@ from marco_data.languages import LANGUAGES
 HERE = Path(__file__).parent
 BUILD = {"--family", "--recipe", "--root", "--languages", "--input", "--field", "--budget"}
 SURFACE = {
-    "build-stage": BUILD | {
+    "build-stage": BUILD
+    | {
         *("--executor", "--address", "--workers", "--sample", "--only", "--waive", "--verify", "--json"),
     },
     "plan": BUILD | {"--sample", "--verify", "--json"},
