@@ -11,6 +11,7 @@ from marco_data.catalog import Choice, parse_fields
 from marco_data.errors import RecipeError
 from marco_data.evidence import Wanted, pairs, sample, survey
 from marco_data.languages import canonical
+from marco_data.nodes.cluster_sizes import judges, tally_files
 from marco_data.options import (
     Budget,
     Family,
@@ -23,7 +24,8 @@ from marco_data.options import (
     StageNumber,
     built_stage,
 )
-from marco_data.report_evidence import print_duplicates
+from marco_data.rehydrate import Rehydrate, rehydration_weights
+from marco_data.report_evidence import print_duplicates, print_weights
 from marco_data.why import Lookup
 
 
@@ -49,6 +51,10 @@ def duplicates(
     language: Annotated[str | None, typer.Option(help="Only duplicates of this language.")] = None,
     source: Annotated[str | None, typer.Option(help="Only duplicates in this source.")] = None,
     reason: Annotated[Reason | None, typer.Option(help="Only those dropped for this reason.")] = None,
+    rehydrate: Annotated[
+        int | None, typer.Option(min=1, help="Print instead how often to repeat documents, at most so many times.")
+    ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="With --rehydrate: as CSV.")] = False,
     json_output: Json = False,
 ) -> None:
     """What duplicates were matched with: similarities and cluster sizes by language, and pairs side by side.
@@ -63,6 +69,9 @@ def duplicates(
         raise RecipeError(f"no source `{source}`", hint=f"sources: {', '.join(sorted(built.recipe['sources']))}")
     lookup = Lookup(built, storage)
     code = None if language is None else canonical(language).code
+    if rehydrate is not None:
+        _print_weights(lookup, Rehydrate(max=rehydrate), code, "json" if json_output else "csv" if csv else "table")
+        return
     wanted = Wanted("dedup" if reason is None else f"dedup/{reason}", code, source)
     found = survey(lookup, wanted)
     shown = list(pairs(lookup, sample(lookup, wanted, size, seed)))
@@ -71,3 +80,25 @@ def duplicates(
         print(json.dumps({"languages": told, "pairs": [asdict(pair) for pair in shown]}, ensure_ascii=False))
     else:
         print_duplicates(found, shown)
+
+
+def _print_weights(lookup: Lookup, config: Rehydrate, language: str | None, form: str) -> None:
+    """Weights by language and cluster size, from what limits dropped of each."""
+    if lookup.stage.recipe["steps"]["dedup"].get("over") != "all":
+        raise RecipeError(
+            "this build does not know the cluster sizes of what its limits dropped",
+            hint="build with `steps: {dedup: {over: all}}`",
+        )
+    steps = judges(lookup.stage.nodes["decide"]["identity"])
+    table = tally_files(lookup.storage, zip(lookup.verdicts, lookup.sidecars, strict=True), steps)
+    languages = [language] if language else lookup.stage.recipe["languages"]
+    weights = rehydration_weights({code: table[code] for code in languages if code in table}, config)
+    rows = [
+        {"language": code, **asdict(sizes), "rate": round(float(sizes.rate), 4)}
+        for code, found in weights.items()
+        for sizes in found
+    ]
+    if form == "json":
+        print(json.dumps(rows))
+    else:
+        print_weights(rows, csv=form == "csv")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -153,6 +154,25 @@ def print_duplicates(found: Mapping[str, Survey], shown: Sequence[Pair]) -> None
     for number, pair in enumerate(shown, 1):
         print(f"\npair {number} of {len(shown)}")
         print_pair(pair)
+
+
+WEIGHT_COLUMNS = ("language", "first", "last", "documents", "dropped", "rate", "weight")
+
+
+def print_weights(rows: Sequence[Mapping[str, Any]], *, csv: bool) -> None:
+    """How often documents are repeated, by language and cluster size (`first` to `last`)."""
+    if csv:
+        print("\n".join(",".join(str(row[name]) for name in WEIGHT_COLUMNS) for row in [_HEADER, *rows]))
+        return
+    table = Table(title="repetitions by cluster size, from the share that limits dropped", title_justify="left")
+    for name in WEIGHT_COLUMNS:
+        table.add_column(name, justify="left" if name == "language" else "right")
+    for row in rows:
+        table.add_row(*(f"{row[name]:,}" if isinstance(row[name], int) else str(row[name]) for name in WEIGHT_COLUMNS))
+    console().print(table)
+
+
+_HEADER = {name: name for name in WEIGHT_COLUMNS}
 
 
 def _print_table(to: Console, title: str, columns: Sequence[str], rows: Mapping[str, Sequence[int]]) -> None:

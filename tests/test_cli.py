@@ -36,7 +36,8 @@ SURFACE = {
     "why": BUILD | {"--stage", "--json"},
     "find": BUILD | {"--stage", "--most", "--json"},
     "failures": BUILD | {"--json"},
-    "duplicates": BUILD | {"--sample", "--seed", "--language", "--source", "--reason", "--json"},
+    "duplicates": BUILD
+    | {"--sample", "--seed", "--language", "--source", "--reason", "--rehydrate", "--csv", "--json"},
     "index-benchmarks": {"--family", "--recipe", "--reference", "--field", "--out"},
     "languages": {"--json"},
     "validate": set(),

@@ -248,6 +248,12 @@ def test_a_wrong_language_source_or_reason_is_told(site: list[str]):
         assert says in done.err
 
 
+def test_weights_need_the_cluster_sizes_of_what_was_dropped(site: list[str]):
+    done = marco("duplicates", 3, "--rehydrate", 10, *site)
+    assert (done.code, done.out) == (2, "")
+    assert "`steps: {dedup: {over: all}}`" in done.err
+
+
 def test_a_build_that_stopped_before_has_no_duplicates_to_show(built: Built, tmp_path: Path):
     values = planted_values(write_planted(tmp_path / "in"))
     values["limits"] |= {"removal": {"documents": 1, "quality": 0.01}}
