@@ -265,5 +265,15 @@ def test_the_command_shows_what_a_limit_dropped(corpus: Path, tmp_path: Path):
     assert " ".join(prose("deu_Latn")[1].split()[:10]) in done.err
 
 
+def test_an_alarm_over_a_users_own_input_is_waived_on_the_command_line(corpus: Path, tmp_path: Path):
+    path = write_recipe(tmp_path / "r.yaml", values_of(corpus))
+    words = ("build-stage", 3, "--recipe", path, "--root", tmp_path / "out", "--executor", "local")
+    words += ("--input", corpus / "web" / "again.jsonl")
+    done = marco(*words)
+    assert done.code == 1
+    assert "`limits: {removal: {dedup/near: 0.9}}` in a recipe of your own" in done.err
+    assert marco(*words, "--waive", "dedup/near/input/eng_Latn").code == 0
+
+
 def test_an_alarm_has_a_share():
     assert Alarm("dedup/near", "web", "swh_Latn", 8, 6, 0.5).share == 0.75
