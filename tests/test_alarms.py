@@ -149,6 +149,8 @@ def test_the_steps_of_a_recipes_own_can_be_named(tmp_path: Path):
     values["steps"]["extra"] = [{"step": "planted_corpus:DropMarked"}, {"step": "datatrove:GopherQualityFilter"}]
     values["limits"] = {"removal": {"drop_marked": 0.1, "datatrove/GopherQualityFilter": None}}
     assert as_recipe(values).limits.removal.limit("drop_marked", "web", "swh_Latn") == 0.1
+    values |= {"pipeline": "my_pipelines:mine", "limits": {"removal": {"a_step_of_mine": 0.2}}}
+    assert as_recipe(values).limits.removal.limit("a_step_of_mine", "web", "swh_Latn") == 0.2
 
 
 # Runs
