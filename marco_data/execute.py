@@ -256,8 +256,7 @@ def run(
 ) -> Run:
     """Walk the plan. A node that looks at the whole corpus starts only if no shard before it has failed.
 
-    `waive` names shards that may be missing, and alarms; any other alarm that `watch` raises over a finished node stops
-    the run before the next. `only` runs one shard of a node and nothing after it.
+    `waive` names shards that may be missing and alarms that do not stop the run; `only` runs one shard and no more.
     """
     result = Run()
     waived = set(waive)
@@ -266,9 +265,7 @@ def run(
     storage.remove_stale_scratch()
     with _RunLog(storage) as log, Interrupts() as interrupts:
         for node in dataset.nodes:
-            if (node.whole and len(result.manifests) < len(result.records)) or not all(
-                alarm.waived for alarm in result.alarms
-            ):
+            if (node.whole and len(result.manifests) < len(result.records)) or not all(a.waived for a in result.alarms):
                 result.stopped_before = node.name
                 break
             context = Context(storage, Tools(), result.records)
