@@ -32,6 +32,7 @@ class Choice:
     budget: str | None = None
     inputs: Sequence[str] = ()
     fields: Mapping[str, str] = field(default_factory=dict)
+    waive: Sequence[str] = ()
 
 
 def families() -> dict[str, Path]:
@@ -71,6 +72,8 @@ def resolve(choice: Choice) -> Recipe:
         values = _only_languages(values, recipe, choice.languages)
     if choice.budget is not None:
         values["budget"] = parse_tokens(choice.budget)
+    if choice.waive:
+        values["waive"] = [*values.get("waive", ()), *choice.waive]
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
@@ -86,7 +89,9 @@ def _from_input(values: dict[str, Any], choice: Choice) -> dict[str, Any]:
     paths = [path if "://" in path else str(Path(path).expanduser().absolute()) for path in choice.inputs]
     optional = [role for role in _USUAL if role not in choice.fields]
     values = json.loads(json.dumps(values))
-    values.get("steps", {}).get("quality", {}).pop("exempt", None)  # names sources that are not read now
+    # What names sources that are not read now.
+    values.get("steps", {}).get("quality", {}).pop("exempt", None)
+    (values.get("limits", {}).get("removal") or {}).pop("sources", None)
     return {
         **{key: value for key, value in values.items() if key not in left},
         "after": "nothing",

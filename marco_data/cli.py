@@ -19,19 +19,36 @@ from rich.console import Console
 from marco_data import __version__
 from marco_data.benchmark_build import make_index
 from marco_data.benchmark_index import IndexMissing
-from marco_data.catalog import Choice, parse_fields, resolve
+from marco_data.catalog import Choice, parse_fields, recipe_file, resolve
+from marco_data.cli_duplicates import duplicates
 from marco_data.dataset import Dataset
 from marco_data.errors import MarcoError, RecipeError
+from marco_data.evidence import pairs
 from marco_data.execute import Executor, LocalExecutor, Run
 from marco_data.execute import run as run_plan
 from marco_data.languages import LANGUAGES
 from marco_data.nodes.measure import Measure
+from marco_data.options import (
+    AnyStage,
+    Budget,
+    Family,
+    Fields,
+    Inputs,
+    Json,
+    Languages,
+    RecipeOption,
+    Root,
+    StageNumber,
+    Verify,
+    built_stage,
+)
 from marco_data.plan import plan_nodes, plan_object, plan_sources
 from marco_data.progress import show_progress
 from marco_data.recipe import Recipe, load_recipe
 from marco_data.report import budget_note, describe, print_books, print_built, print_plan, stats_object, tell_failures
+from marco_data.report_evidence import print_pair, tell_alarms
 from marco_data.sources import check_fields
-from marco_data.stage import Stage, find_stage, finish, load_stage
+from marco_data.stage import find_stage, finish
 from marco_data.storage import DISK_FULL, Storage
 from marco_data.why import Lookup
 
@@ -39,23 +56,6 @@ INTERRUPTED = 130
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 err = Console(stderr=True)
-
-Family = Annotated[str, typer.Option(help="Recipe family.")]
-RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="A recipe file instead of a family's.")]
-Root = Annotated[str, typer.Option(help="Where results lie: a folder or any fsspec URL.")]
-Languages = Annotated[str | None, typer.Option(help="Only these languages of the recipe: ben_Beng,sw or short codes.")]
-Inputs = Annotated[
-    list[str] | None,
-    typer.Option("--input", help="Build from this file, folder or glob instead (repeatable)."),
-]
-Fields = Annotated[
-    list[str] | None, typer.Option("--field", help="Where --input has what: text=COLUMN, id=..., url=...")
-]
-Budget = Annotated[str | None, typer.Option(help="Tokens of this stage: 500B, 10M.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Verify = Annotated[bool, typer.Option("--verify", help="Hash input files whole, not just their ends.")]
-AnyStage = Annotated[int | None, typer.Option("--stage", min=1, max=9, help="Default: the stage built last.")]
-StageNumber = Annotated[int, typer.Argument(min=1, max=9, help="Curriculum stage.")]
 
 
 def main() -> None:
@@ -128,6 +128,9 @@ def build_stage(
         float, typer.Option(min=0.0, max=1.0, help="Run this share of the shards through everything.")
     ] = 1.0,
     only: Annotated[str | None, typer.Option(help="Repeat exactly this shard, and say all of it.")] = None,
+    waive: Annotated[
+        list[str] | None, typer.Option(help="Do without this shard, or pass over this alarm (repeatable).")
+    ] = None,
     verify: Verify = False,
     json_output: Json = False,
 ) -> None:
@@ -135,14 +138,14 @@ def build_stage(
 
     Example:  marco-data build-stage 3 --input my.jsonl --field text=content
     """
-    choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []))
+    choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []), waive or ())
     resolved = resolve(choice)
     dataset = _plan(resolved, sample, verify)
     storage = Storage(root)
     storage.check_writable()
     _check_inputs(dataset)
     with closing(_executor(executor, address, workers)) as runner, show_progress(err) as progress:
-        run = run_plan(dataset, storage, runner, progress, waive=resolved.waive, only=only)
+        run = run_plan(dataset, storage, runner, progress, waive=resolved.waive, only=only, watch=resolved.watch)
     if only is not None:
         raise typer.Exit(_tell_only(run, only))
     built = finish(resolved, dataset, run, storage)
@@ -150,6 +153,7 @@ def build_stage(
         _say(f"note: no stage before {stage} is built in this root; this one took its documents from the beginning")
     if note := budget_note(built, storage):
         _say(note)
+    tell_alarms(Lookup(built, storage), resolved, recipe_file(choice), _say)
     code = tell_failures(built, resolved, root, _which(choice), _say)
     if json_output:
         print(json.dumps(stats_object(built, storage), ensure_ascii=False))
@@ -197,6 +201,7 @@ def _which(choice: Choice) -> str:
     words += [word for name, column in choice.fields.items() for word in ("--field", f"{name}={column}")]
     words += ["--languages", choice.languages] if choice.languages else []
     words += ["--budget", choice.budget] if choice.budget else []
+    words += [word for name in choice.waive for word in ("--waive", name)]
     return shlex.join(words)
 
 
@@ -254,15 +259,6 @@ def _target(target: str, choice: Choice) -> Choice:
     return Choice(None, choice.family, Path(target), *list(vars(choice).values())[3:])
 
 
-def _built(choice: Choice, root: str) -> tuple[Stage, Storage]:
-    """The build a command asks about: the newest of a stage, or that of the recipe the options describe."""
-    storage = Storage(root)
-    described = choice.recipe or choice.inputs or choice.languages or choice.budget
-    recipe = resolve(choice) if described else None
-    family = recipe.family if recipe else choice.family
-    return load_stage(storage, family, recipe.stage if recipe else choice.stage, recipe), storage
-
-
 @app.command()
 def stats(
     stage: StageNumber,
@@ -277,7 +273,7 @@ def stats(
 ) -> None:
     """The books of a built stage: documents by outcome and reason, tokens by language and part."""
     choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []))
-    built, storage = _built(choice, root)
+    built, storage = built_stage(choice, root)
     report = stats_object(built, storage)
     if json_output:
         print(json.dumps(report, ensure_ascii=False))
@@ -306,12 +302,18 @@ def why(
     Example:  marco-data why https://example.org/page
     """
     choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []))
-    lookup = Lookup(*_built(choice, root))
+    lookup = Lookup(*built_stage(choice, root))
     wanted = [line for t in terms for line in (sys.stdin.read().split("\n") if t == "-" else [_typed(t)]) if line]
     found: set[str] = set()
-    for term, answer in lookup.answers(wanted):
+    for term, place in lookup.meant(wanted):
         found.add(term)
-        print(json.dumps(asdict(answer), ensure_ascii=False) if json_output else describe(answer))
+        answer, twins = lookup.answer(place), list(pairs(lookup, [place]))
+        if json_output:
+            print(json.dumps({**asdict(answer), "pair": asdict(twins[0]) if twins else None}, ensure_ascii=False))
+            continue
+        print(describe(answer))
+        for pair in twins:
+            print_pair(pair)
     missing = [term for term in wanted if term not in found]
     for term in missing:
         _say(f"not found in this stage: {term}")
@@ -342,7 +344,7 @@ def find(
     Example:  marco-data find river
     """
     choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []))
-    lookup = Lookup(*_built(choice, root))
+    lookup = Lookup(*built_stage(choice, root))
     count = 0
     for place, around in lookup.find(_typed(text)):
         answer = lookup.answer(place)
@@ -360,6 +362,9 @@ def find(
         raise typer.Exit(1)
 
 
+app.command()(duplicates)
+
+
 @app.command()
 def failures(
     stage: StageNumber,
@@ -374,7 +379,7 @@ def failures(
 ) -> None:
     """List the files and rows that could not be read, with reason, position and first bytes."""
     choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []))
-    built, storage = _built(choice, root)
+    built, storage = built_stage(choice, root)
     for failure in built.failures:
         print(json.dumps(asdict(failure)) if json_output else f"{failure.shard}: {failure.error}")
     for row in Lookup(built, storage).failures():

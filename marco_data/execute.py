@@ -23,6 +23,7 @@ from typing import Any, Protocol, Self
 
 import pyarrow as pa
 
+from marco_data.alarms import Alarm, Watch
 from marco_data.dataset import Context, Dataset, Node, Task
 from marco_data.errors import DamagedFile, MarcoError, RecipeError, RetryableError
 from marco_data.records import Record, add_counts, commit_record, load_record
@@ -239,6 +240,7 @@ class Run:
     failures: list[Failure] = field(default_factory=list)
     ran: dict[str, int] = field(default_factory=dict)
     waived: list[str] = field(default_factory=list)
+    alarms: list[Alarm] = field(default_factory=list)
     stopped_before: str | None = None
 
     @property
@@ -254,10 +256,11 @@ def run(
     *,
     waive: Iterable[str] = (),
     only: str | None = None,
+    watch: Watch | None = None,
 ) -> Run:
     """Walk the plan. A node that looks at the whole corpus starts only if no shard before it has failed.
 
-    `waive` names shards that may be missing; `only` runs one shard of a node and nothing after it.
+    `waive` names shards that may be missing and alarms that do not stop the run; `only` runs one shard and no more.
     """
     result = Run()
     waived = set(waive)
@@ -266,7 +269,7 @@ def run(
     storage.remove_stale_scratch()
     with _RunLog(storage) as log, Interrupts() as interrupts:
         for node in dataset.nodes:
-            if node.whole and len(result.manifests) < len(result.records):
+            if (node.whole and len(result.manifests) < len(result.records)) or not all(a.waived for a in result.alarms):
                 result.stopped_before = node.name
                 break
             context = Context(storage, Tools(), result.records)
@@ -287,6 +290,8 @@ def run(
                 result.manifests[node.name] = manifest
             if only is not None and chosen:
                 break
+            if watch is not None and only is None and len(result.manifests) == len(result.records):
+                result.alarms += [replace(a, waived=a.name in waived) for a in watch(node.name, result.records)]
     return result
 
 

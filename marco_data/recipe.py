@@ -15,22 +15,25 @@ from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origi
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from marco_data.alarms import RemovalLimits, Watch, watcher, what_is_wrong
 from marco_data.benchmark_items import Benchmark
-from marco_data.dedup import DropDuplicates
+from marco_data.dedup import REASONS, DropDuplicates
 from marco_data.errors import RecipeError
 from marco_data.frames import Frames
 from marco_data.languages import LANGUAGES, canonical
 from marco_data.mix import MixturePart, parse_tokens, parts_by_source
 from marco_data.sources import Source
 from marco_data.step import fingerprint
-from marco_data.steps.apply_limits import load_limits
+from marco_data.steps.apply_limits import ApplyLimits, load_limits
 from marco_data.steps.decontaminate import Decontaminate
 from marco_data.steps.find_leaks import FindLeaks
 from marco_data.steps.mask_pii import MaskPii
 from marco_data.steps.normalize import Normalize
+from marco_data.steps.select_language import SelectLanguage
 from marco_data.steps.url_block_list import UrlBlockList
 
 MIB = 1024 * 1024
+BUILD_STAGE = "pipelines.build_stage:build_stage"
 NAME = r"[a-z0-9][a-z0-9_-]*"
 
 
@@ -149,10 +152,11 @@ class Steps(Section):
 
 
 class Limits(Section):
-    """Shares above which a build that finished still exits 1."""
+    """Shares above which a build that finished still exits 1, and `removal`, above which it stops."""
 
     failed_rows: Annotated[float, Field(ge=0, le=1)] = 0.001
     failed_files: Annotated[float, Field(ge=0, le=1)] = 0.01
+    removal: RemovalLimits | None = RemovalLimits()
 
 
 class KeepDropped(Section):
@@ -192,7 +196,7 @@ class Recipe(Section):
     seed: str = ""
     waive: tuple[str, ...] = ()
     accept: dict[str, tuple[str, ...]] = {}
-    pipeline: str = "pipelines.build_stage:build_stage"
+    pipeline: str = BUILD_STAGE
 
     @model_validator(mode="after")
     def _parts_name_sources(self) -> "Recipe":
@@ -219,6 +223,23 @@ class Recipe(Section):
                     f"mixture part `{name}` has shares for {', '.join(foreign)}, not among `languages`",
                 )
         return self
+
+    @model_validator(mode="after")
+    def _removal_names_steps(self) -> "Recipe":
+        reasons = {*Normalize.reasons, *UrlBlockList.reasons, *SelectLanguage.reasons, *ApplyLimits.reasons}
+        reasons |= {*Decontaminate.reasons, *(reason for reason in REASONS if reason)}
+        # Which steps a pipeline of the user's own has is not known here.
+        if self.limits.removal is not None and self.pipeline == BUILD_STAGE:
+            user_steps = [extra.step for extra in self.steps.extra]
+            wrong = what_is_wrong(self.limits.removal, reasons, user_steps, self.sources)
+            if wrong is not None:
+                raise _WrongAt(("limits", "removal", *wrong[0]), wrong[1])
+        return self
+
+    @property
+    def watch(self) -> Watch:
+        """What raises the alarms of `limits.removal` in a run."""
+        return watcher(self.limits.removal, self.languages)
 
     @property
     def used_sources(self) -> dict[str, Source]:
@@ -265,6 +286,13 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
         return Recipe.model_validate(values)
     except ValidationError as error:
         raise _explain(error, path, lines, values) from None
+
+
+def place_in(path: Path, key: tuple[str, ...]) -> str:
+    """`file:line` of a key of a recipe, or of the nearest above it that is there."""
+    _, lines = _read_with_includes(path, set())
+    file, line = lines.get(_known(key, lines), (path, 1))
+    return f"{file}:{line}"
 
 
 def _read_with_includes(path: Path, seen: set[Path]) -> tuple[dict[str, Any], dict[tuple[Any, ...], tuple[Path, int]]]:

@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def stats_object(stage: Stage, storage: Storage) -> dict[str, Any]:
         "blend": storage.uri(f"{stage.folder}/blend.json") if stage.complete else None,
         "failed_shards": [{"shard": f.shard, "error": f.error} for f in stage.failures],
         "waived": list(stage.waived),
+        "alarms": [{**asdict(alarm), "name": alarm.name, "share": alarm.share} for alarm in stage.alarms],
         "files": stage.files,
         "benchmarks": stage.benchmarks,
     }
@@ -115,10 +117,10 @@ _ORDER = [
 ]
 
 
-def _console() -> Console:
-    """Stdout; wide where it is no terminal, so that a log holds the whole table."""
-    console = Console()
-    return console if console.is_terminal else Console(width=200)
+def console(*, stderr: bool = False) -> Console:
+    """Stdout (or stderr); wide where it is no terminal, so that a log holds the whole table."""
+    out = Console(stderr=stderr)
+    return out if out.is_terminal else Console(stderr=stderr, width=200)
 
 
 def program() -> str:
@@ -131,7 +133,7 @@ def program() -> str:
 
 def print_built(stage: Stage, storage: Storage) -> None:
     """The end of a build: languages, where the shards are, what to do next."""
-    _console().print(language_table(stage))
+    console().print(language_table(stage))
     if not stage.complete:
         return
     prefix = f"--root {shlex.quote(storage.root)}" + ("" if stage.family == "sample" else f" --family {stage.family}")
@@ -175,8 +177,8 @@ def print_plan(title: str, recipe: Recipe, sources: list[SourcePlan], nodes: lis
 
 def print_books(report: dict[str, Any], stage: Stage) -> None:
     """`stats`: languages, then documents by outcome and reason, then parts."""
-    console = _console()
-    console.print(language_table(stage))
+    out = console()
+    out.print(language_table(stage))
     table = Table(title="\nbooks", title_justify="left")
     table.add_column("documents")
     table.add_column("", justify="right")
@@ -187,20 +189,28 @@ def print_books(report: dict[str, Any], stage: Stage) -> None:
         for reason, n in documents[outcome].items():
             table.add_row(f"{outcome}: {reason}", f"{n:,}")
     table.add_row("balanced", str(report["balanced"]).lower())
-    console.print(table)
+    out.print(table)
+    if stage.alarms:
+        raised = Table(title="\nalarms", title_justify="left")
+        for name in ("alarm", "dropped", "of", "share", "limit", ""):
+            raised.add_column(name, justify="left" if name in ("alarm", "") else "right")
+        for alarm in stage.alarms:
+            numbers = (f"{alarm.dropped:,}", f"{alarm.reached:,}", f"{alarm.share:.1%}", f"{alarm.limit:.1%}")
+            raised.add_row(alarm.name, *numbers, "waived" if alarm.waived else "stopped the build")
+        out.print(raised)
     if stage.benchmarks:
         leaks = Table(title="\nbenchmarks", title_justify="left")
         for name in ("benchmark", "items found", "documents dropped"):
             leaks.add_column(name, justify="left" if name == "benchmark" else "right")
         for name, found in stage.benchmarks.items():
             leaks.add_row(name, f"{found['items']:,}", f"{found['documents']:,}")
-        console.print(leaks)
+        out.print(leaks)
     parts = Table(title="\nparts", title_justify="left")
     for name in ("part", "documents", "tokens", "languages"):
         parts.add_column(name, justify="left" if name == "part" else "right")
     for name, part in report["parts"].items():
         parts.add_row(name, f"{part['documents']:,}", f"{part['tokens']:,}", f"{len(part['languages'])}")
-    console.print(parts)
+    out.print(parts)
 
 
 def describe(a: Answer) -> str:
@@ -237,7 +247,10 @@ def tell_failures(stage: Stage, recipe: Recipe, root: str, which: str, say: Call
         again = f"{program()} build-stage {stage.stage} {which} --root {shlex.quote(root)} --only {failure.shard}"
         say(f"  again: {again} --executor local")
     if not stage.complete:
-        say(f"{len(stage.failures)} shards failed; the steps that need all of them did not start")
+        if stage.failures or not stage.alarms:
+            say(f"{len(stage.failures)} shards failed; the steps that need all of them did not start")
+        else:
+            say("\nthe build stopped there: nothing was tokenized or mixed; what is done stays done")
         return 1
     books = stage.books
     failed = sum(books.failed.values())

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from marco_data.alarms import Alarm
 from marco_data.blend import BlendHeader, BlendShard, blend_json, blend_text
 from marco_data.catalog import INPUT
 from marco_data.dataset import Dataset
@@ -94,6 +95,7 @@ class Stage:
     mix: dict[str, Any] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     waived: tuple[str, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
     files: dict[str, dict[str, int]] = field(default_factory=dict)
     benchmarks: dict[str, dict[str, int]] = field(default_factory=dict)
 
@@ -135,6 +137,7 @@ class Stage:
             mix=raw["mix"],
             failures=tuple(Failure(**f) for f in raw["failures"]),
             waived=tuple(raw["waived"]),
+            alarms=tuple(Alarm(**a) for a in raw["alarms"]),
             files=raw["files"],
             benchmarks=raw["benchmarks"],
         )
@@ -162,7 +165,8 @@ def finish(recipe: Recipe, dataset: Dataset, run: Run, storage: Storage) -> Stag
     }
     shards = [shard for record in run.records.get("shards", []) for shard in record.facts["shards"]]
     mix = run.records["mix"][0].facts if run.records.get("mix") else {}
-    digest = fingerprint([recipe.family, recipe.stage, nodes, sorted(run.waived), run.complete, mix.get("after")])
+    waived = sorted([*run.waived, *(alarm.name for alarm in run.alarms if alarm.waived)])
+    digest = fingerprint([recipe.family, recipe.stage, nodes, waived, run.complete, mix.get("after")])
     folder = f"stage-{recipe.stage}-{digest}"
     stage = Stage(
         family=recipe.family,
@@ -176,6 +180,7 @@ def finish(recipe: Recipe, dataset: Dataset, run: Run, storage: Storage) -> Stag
         mix=mix,
         failures=tuple(sorted(run.failures, key=lambda f: (f.node, f.shard))),
         waived=tuple(sorted(run.waived)),
+        alarms=tuple(run.alarms),
         files=_files(run),
         benchmarks=_benchmarks(recipe, run),
     )
@@ -234,7 +239,8 @@ def _write_blend(stage: Stage, dataset: Dataset, storage: Storage) -> None:
     )
     shards = [BlendShard(f"../{s['prefix']}", *(s[k] for k in _BLEND_KEYS)) for s in stage.shards]
     fingerprint = stage.folder.rpartition("-")[2]
-    header = BlendHeader(stage.family, stage.stage, fingerprint, tokenizer.identity(), stage.waived)
+    waived = (*stage.waived, *(alarm.name for alarm in stage.alarms))
+    header = BlendHeader(stage.family, stage.stage, fingerprint, tokenizer.identity(), waived)
     starts = {(s["language"], s["part"]): int(s["place"], 16) for s in stage.mix["starts"]}
     blend = blend_json(header, allocation, intervals_of(stage.mix), shards, starts=starts)
     storage.replace(f"{stage.folder}/blend.json", canonical_json(blend))

@@ -64,6 +64,7 @@ class Answer:
     quality_tier: str | None
     duplicate_of: str | None
     similarity: float | None
+    cluster_size: int | None
     part: str | None
     leaks: list[dict[str, Any]]
 
@@ -119,18 +120,17 @@ class Lookup:
                         seen.add(row)
                         yield table[column][row].as_py(), Place(number, row)
 
-    def answers(self, terms: Sequence[str]) -> Iterator[tuple[str, Answer]]:
-        """(term, answer) of every document that is meant by one of the terms: a name of it, or PREFIX:TOKEN."""
+    def meant(self, terms: Sequence[str]) -> Iterator[tuple[str, Place]]:
+        """(term, place) of every document that is meant by one of the terms: a name of it, or PREFIX:TOKEN."""
         names = []
         for term in terms:
             prefix, colon, token = term.rpartition(":")
             if colon and token.isdigit() and self.shard(prefix) is not None:
-                yield term, self.answer(self.position(prefix, int(token)))
+                yield term, self.position(prefix, int(token))
             else:
                 names.append(term)
         if names:
-            for term, place in self.places(names):
-                yield term, self.answer(place)
+            yield from self.places(names)
 
     @cached_property
     def _shards(self) -> dict[str, dict[str, Any]]:
@@ -161,9 +161,9 @@ class Lookup:
 
     def answer(self, place: Place) -> Answer:
         _, file, record = self.measured[place.shard]
-        row = _row(self.storage, file, place.row, WANTED)
-        verdict = _row(self.storage, self.verdicts[place.shard], place.row)
-        twin = _row(self.storage, self.sidecars[place.shard], place.row) if self.sidecars else {}
+        row = row_of(self.storage, file, place.row, WANTED)
+        verdict = row_of(self.storage, self.verdicts[place.shard], place.row)
+        twin = row_of(self.storage, self.sidecars[place.shard], place.row) if self.sidecars else {}
         state, reason = self._state(verdict, twin)
         similarity = None if twin.get("jaccard") is None else round(twin["jaccard"], 4)
         return Answer(
@@ -183,6 +183,7 @@ class Lookup:
             quality_tier=verdict["quality_tier"],
             duplicate_of=self._name_of(twin["dup_of"]) if twin.get("dup_of") else None,
             similarity=similarity,
+            cluster_size=twin.get("cluster_size"),
             part=self.part_of.get(row["source"]),
             leaks=self._leaks(file, place.row) if str(reason).startswith(f"{Decontaminate.name()}/") else [],
         )
@@ -190,7 +191,7 @@ class Lookup:
     def _leaks(self, file: DataFile, row: int) -> list[dict[str, Any]]:
         """What a document was dropped for, with the text that is at the place."""
         limits = Decontaminate.model_validate(self.stage.recipe["steps"]["decontaminate"]["limits"])
-        found = _row(self.storage, file, row, ["leaks", "text"])
+        found = row_of(self.storage, file, row, ["leaks", "text"])
         return [
             {**hit, "text": found["text"] and found["text"][hit["start"] : hit["end"]]}
             for hit in found["leaks"]
@@ -216,7 +217,7 @@ class Lookup:
     def _name_of(self, id: str) -> str:
         """The twin as its source calls it, else its URL, else our id."""
         for _, place in self.places([id]):
-            row = _row(self.storage, self.measured[place.shard][1], place.row, ["source_id", "url"])
+            row = row_of(self.storage, self.measured[place.shard][1], place.row, ["source_id", "url"])
             return str(row["source_id"] or row["url"] or id)
         return id
 
@@ -264,7 +265,7 @@ def inert(data: bytes) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def _row(storage: Storage, file: DataFile, row: int, columns: list[str] | None = None) -> dict[str, Any]:
+def row_of(storage: Storage, file: DataFile, row: int, columns: list[str] | None = None) -> dict[str, Any]:
     with storage.parquet(file.path) as parquet:
         start = 0
         for group in range(parquet.num_row_groups):

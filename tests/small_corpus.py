@@ -109,7 +109,7 @@ def build(recipe: Recipe | Path, root: str | Path, **options: Any) -> Built:
     recipe = load_recipe(recipe) if isinstance(recipe, Path) else recipe
     storage = Storage(str(root))
     dataset = recipe.pipeline_function()(recipe, **options)
-    result = run(dataset, storage, LocalExecutor(), Silent(), waive=recipe.waive)
+    result = run(dataset, storage, LocalExecutor(), Silent(), waive=recipe.waive, watch=recipe.watch)
     return Built(recipe, result, finish(recipe, dataset, result, storage), storage)
 
 

@@ -27,12 +27,17 @@ from marco_data.languages import LANGUAGES
 HERE = Path(__file__).parent
 BUILD = {"--family", "--recipe", "--root", "--languages", "--input", "--field", "--budget"}
 SURFACE = {
-    "build-stage": BUILD | {"--executor", "--address", "--workers", "--sample", "--only", "--verify", "--json"},
+    "build-stage": BUILD
+    | {
+        *("--executor", "--address", "--workers", "--sample", "--only", "--waive", "--verify", "--json"),
+    },
     "plan": BUILD | {"--sample", "--verify", "--json"},
     "stats": BUILD | {"--json"},
     "why": BUILD | {"--stage", "--json"},
     "find": BUILD | {"--stage", "--most", "--json"},
     "failures": BUILD | {"--json"},
+    "duplicates": BUILD
+    | {"--sample", "--seed", "--language", "--source", "--reason", "--rehydrate", "--csv", "--json"},
     "index-benchmarks": {"--family", "--recipe", "--reference", "--field", "--out"},
     "languages": {"--json"},
     "validate": set(),

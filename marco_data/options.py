@@ -1,0 +1,36 @@
+"""Options that commands share, and the build that they mean."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from marco_data.catalog import Choice, resolve
+from marco_data.stage import Stage, load_stage
+from marco_data.storage import Storage
+
+Family = Annotated[str, typer.Option(help="Recipe family.")]
+RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="A recipe file instead of a family's.")]
+Root = Annotated[str, typer.Option(help="Where results lie: a folder or any fsspec URL.")]
+Languages = Annotated[str | None, typer.Option(help="Only these languages of the recipe: ben_Beng,sw or short codes.")]
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option("--input", help="Build from this file, folder or glob instead (repeatable)."),
+]
+Fields = Annotated[
+    list[str] | None, typer.Option("--field", help="Where --input has what: text=COLUMN, id=..., url=...")
+]
+Budget = Annotated[str | None, typer.Option(help="Tokens of this stage: 500B, 10M.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Verify = Annotated[bool, typer.Option("--verify", help="Hash input files whole, not just their ends.")]
+AnyStage = Annotated[int | None, typer.Option("--stage", min=1, max=9, help="Default: the stage built last.")]
+StageNumber = Annotated[int, typer.Argument(min=1, max=9, help="Curriculum stage.")]
+
+
+def built_stage(choice: Choice, root: str) -> tuple[Stage, Storage]:
+    """The build a command asks about: the newest of a stage, or that of the recipe the options describe."""
+    storage = Storage(root)
+    described = choice.recipe or choice.inputs or choice.languages or choice.budget
+    recipe = resolve(choice) if described else None
+    family = recipe.family if recipe else choice.family
+    return load_stage(storage, family, recipe.stage if recipe else choice.stage, recipe), storage
