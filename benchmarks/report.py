@@ -50,7 +50,7 @@ def report(results: Sequence[Result], lines: Sequence[Line], start_up: tuple[Sta
             "# Benchmarks: the last run",
             "",
             f"Made by `{run.command}`. Text: {run.data}.",
-            f"Machine: {_processor()}, {os.cpu_count()} cores, Python {platform.python_version()}; load (1, 5, 15 "
+            f"Machine: {processor()}, {os.cpu_count()} cores, Python {platform.python_version()}; load (1, 5, 15 "
             f"minutes) {began} when it began, {ended} when it ended.",
             "Pinned to one core and timed by processor time; what says `all cores` by the wall clock.",
             "",
@@ -115,7 +115,7 @@ def _versions(results: Sequence[Result]) -> str:
     return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()) if version)
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -18,7 +18,7 @@ import binascii
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,8 @@ from marco_data.errors import RecipeError
 KEPT, SAME_ID, EXACT, NEAR = range(4)
 REASONS = (None, "dedup/same_id", "dedup/exact", "dedup/near")
 """What a reason code stands for."""
+
+NAME = r"^[a-z0-9][a-z0-9._-]*$"
 
 PROPOSED = 0.97
 """A pair at the threshold has to share a bucket with at least this probability."""
@@ -80,6 +82,10 @@ class DropDuplicates(BaseModel):
     `hashes` is the length of the signatures, `first` how many of a bucket's first documents a later one is
     compared with. A signature's estimate decides alone where it is `sigmas` standard deviations away from
     `threshold`; nearer than that the shingles are compared.
+
+    `over: all` also looks at what the limits have dropped: it changes no verdict, and `cluster_size` then counts them.
+    `partition` documents are what a task sorts at once: it bounds memory and changes no verdict. `index` is a name for what
+    this build leaves to later ones, `earlier` the name of what an earlier one has left: its documents come first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -90,6 +96,15 @@ class DropDuplicates(BaseModel):
     hashes: int = Field(112, ge=1)
     first: int = Field(64, ge=1)
     sigmas: float = Field(3.0, ge=0)
+    over: Literal["passed", "all"] = "passed"
+    partition: int = Field(500_000, ge=1)
+    index: str | None = Field(None, pattern=NAME)
+    earlier: str | None = Field(None, pattern=NAME)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What two runs must have in common for one to go on from the other."""
+        return {"version": self.version, **self.model_dump(exclude={"over", "partition", "index", "earlier"})}
 
     @property
     def banding(self) -> Banding:

@@ -3,6 +3,7 @@
 MarcoError
   RecipeError       the recipe, the command or the environment is wrong: nothing starts, exit 2
   ShardError        this shard cannot be finished: the run goes on without it, exit 1 with a list
+    DamagedFile     a file that the run has made is not what was written: it is made again
   RetryableError    trying the same thing again may succeed: the driver does, a few times
 """
 
@@ -36,6 +37,18 @@ class ShardError(MarcoError):
 
 class RetryableError(MarcoError):
     """Something outside (storage, network, a dying node) failed; the same call may succeed later."""
+
+
+class DamagedFile(ShardError):
+    """A file of the root is not as it was written; the run makes it again from what it was made of."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"`{path}` is damaged: {what}")
+        self.path = path
+        self.what = what
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (DamagedFile, (self.path, self.what))
 
 
 def _rebuild(kind: type[MarcoError], message: str, hint: str | None) -> MarcoError:

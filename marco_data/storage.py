@@ -13,7 +13,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +97,21 @@ class Storage:
     def read_json(self, path: str) -> Any | None:
         data = self.read(path)
         return None if data is None else json.loads(data)
+
+    def read_stretches(self, path: str, stretches: Sequence[tuple[int, memoryview]]) -> bool:
+        """Fill each buffer with the bytes from its offset on; whether all were there. FileNotFoundError without a file."""
+        if self._local is not None:
+            with (self._local / path).open("rb", buffering=0) as file:
+                return all(os.preadv(file.fileno(), [view], at) == len(view) for at, view in stretches)
+        filesystem, base = self._remote()
+        starts = [at for at, _ in stretches]
+        ends = [at + len(view) for at, view in stretches]
+        parts = filesystem.cat_ranges([f"{base}/{path}"] * len(starts), starts, ends, on_error="raise")
+        if [len(part) for part in parts] != [len(view) for _, view in stretches]:
+            return False
+        for (_, view), part in zip(stretches, parts, strict=True):
+            view[:] = part
+        return True
 
     def exists(self, path: str) -> bool:
         if self._local is not None:

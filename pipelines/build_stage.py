@@ -8,7 +8,7 @@ returns a plan; steps of its own are pydantic models, see `marco_data.step.Step`
 from marco_data.dataset import Dataset
 from marco_data.languages import LANGUAGES
 from marco_data.nodes.decide import Decide
-from marco_data.nodes.dedup import Dedup, Duplicates, SameIds
+from marco_data.nodes.duplicates import find_duplicates
 from marco_data.nodes.measure import Measure
 from marco_data.nodes.mix import Mix
 from marco_data.nodes.shards import Shards
@@ -49,12 +49,7 @@ def build_stage(recipe: Recipe, *, sample: float = 1.0, verify: bool = False) ->
         after=recipe.after,
     )
     return (
-        Dataset()
-        .then(measure)
-        .then(decide)
-        .then(SameIds(decide=decide))
-        .then(Duplicates(sign=sign, rule=recipe.steps.dedup))
-        .then(Dedup())
+        find_duplicates(Dataset().then(measure).then(decide), recipe.steps.dedup, sign)
         .then(tokenize)
         .then(mix)
         .then(Shards(tokenize=tokenize, mix=mix, shard_tokens=recipe.shards.tokens))

@@ -1,11 +1,7 @@
-"""Who stays among documents that share buckets: the loops of `dedup`.
+"""Who stays among documents that may be alike: comparing pairs, and the walk over documents by priority.
 
-Documents are numbered by priority, 0 first. `settle` walks them in that order and keeps each one that is not
-verified similar to a kept one before it. Where a signature leaves doubt it asks for the pair's shingles to be
-compared and leaves the document open; the caller counts (`jaccards`), adds the answers and walks again.
-The outcome is that of one walk with every answer at hand, however the questions were spread over walks.
-
-Cost of a walk: at most bands x first signature comparisons for each open document (15 ns each).
+Documents are numbered by priority, and an earlier one is always settled before a later one is asked about it, so one walk
+over the pairs sorted by the later document settles all whose earlier ones are known.
 """
 
 import numpy as np
@@ -13,7 +9,7 @@ import numpy.typing as npt
 
 from marco_data.kernels.compiled import compiled
 
-OPEN, KEPT, DROPPED = np.int8(0), np.int8(1), np.int8(2)
+KEPT, OPEN, DROPPED = np.uint8(0), np.uint8(1), np.uint8(2)
 
 
 @compiled
@@ -39,102 +35,51 @@ def jaccards(
 
 
 @compiled
-def _candidates(
-    d: int,
-    buckets: npt.NDArray[np.int32],
-    starts: npt.NDArray[np.int64],
-    members: npt.NDArray[np.int32],
-    state: npt.NDArray[np.int8],
-    out: npt.NDArray[np.int32],
-) -> int:
-    """Write the members before d of its buckets that are not dropped to `out`, ascending; their number."""
-    n = 0
-    for band in range(buckets.shape[1]):
-        bucket = buckets[d, band]
-        if bucket < 0:
-            continue
-        for p in range(starts[bucket], starts[bucket + 1]):
-            c = members[p]
-            if c >= d:
-                break
-            if state[c] != DROPPED:
-                out[n] = c
-                n += 1
-    out[:n].sort()
-    distinct = 0
-    for i in range(n):
-        if i == 0 or out[i] != out[i - 1]:
-            out[distinct] = out[i]
-            distinct += 1
-    return distinct
-
-
-@compiled
-def _matches(a: npt.NDArray[np.uint32], b: npt.NDArray[np.uint32]) -> int:
-    n = 0
-    for k in range(len(a)):
-        n += a[k] == b[k]
-    return n
+def matches(
+    signatures: npt.NDArray[np.uint32], left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """How many hashes the signatures uint32[n, hashes] of each pair share."""
+    out = np.empty(len(left), np.int64)
+    for p in range(len(left)):
+        a, b = signatures[left[p]], signatures[right[p]]
+        n = 0
+        for k in range(len(a)):
+            n += a[k] == b[k]
+        out[p] = n
+    return out
 
 
 @compiled
 def settle(
-    opened: npt.NDArray[np.int64],
-    buckets: npt.NDArray[np.int32],
-    starts: npt.NDArray[np.int64],
-    members: npt.NDArray[np.int32],
-    signatures: npt.NDArray[np.uint32],
-    bounds: npt.NDArray[np.float64],
-    pairs: npt.NDArray[np.int64],
-    counted: npt.NDArray[np.float64],
-    limits: npt.NDArray[np.int64],
-    state: npt.NDArray[np.int8],
-    survivor: npt.NDArray[np.int32],
-    jaccard: npt.NDArray[np.float64],
-    exact: npt.NDArray[np.bool_],
-) -> npt.NDArray[np.int64]:
-    """One walk over the `opened` documents, ascending; returns the pairs it asks for, as later * m + earlier.
+    later: npt.NDArray[np.int64],
+    earlier: npt.NDArray[np.int64],
+    more: npt.NDArray[np.bool_],
+    state: npt.NDArray[np.uint8],
+    chosen: npt.NDArray[np.int64],
+) -> int:
+    """Walk documents by priority; returns how many are dropped, with the index of the pair that did it in `chosen`.
 
-    buckets int32[m, bands]: a document's bucket in each band, -1 where it is alone; members[starts[b]:starts[b+1]]:
-    the first of bucket b, ascending. bounds: (low, threshold, high) in Jaccard; estimates <= low are unlike,
-    >= high alike, between them `counted` decides, the answers for `pairs` (ascending). limits: (questions a
-    document, questions in all). state, survivor, jaccard and exact, of length m, are written.
+    Pairs are sorted by (later, earlier), all of a document together; `earlier` is -1 for a record that ends a
+    document's, where `more` says that it may have earlier ones beside these. state[d]: OPEN, KEPT or DROPPED.
+    A document is dropped by the first earlier one that is kept; it is open if one that is open comes before such a one,
+    or if there may be more.
     """
-    low, threshold, high = bounds
-    m, hashes = signatures.shape
-    questions = np.empty(limits[1], np.int64)
-    asked = 0
-    width = 0
-    for b in range(len(starts) - 1):
-        width = max(width, starts[b + 1] - starts[b])
-    scratch = np.empty(width * buckets.shape[1], np.int32)
-    for d in opened:
-        n = _candidates(d, buckets, starts, members, state, scratch)
-        waiting, mine = False, 0
-        for i in range(n):
-            c = scratch[i]
-            similarity, sure = _matches(signatures[d], signatures[c]) / hashes, False
-            if similarity < high:
-                if similarity <= low:
-                    continue
-                at = np.searchsorted(pairs, d * m + c)
-                if at == len(pairs) or pairs[at] != d * m + c:
-                    waiting = True
-                    if mine == limits[0] or asked == limits[1]:
-                        break
-                    questions[asked] = d * m + c
-                    asked, mine = asked + 1, mine + 1
-                    continue
-                similarity, sure = counted[at], True
-                if similarity < threshold:
-                    continue
-            if state[c] == OPEN:
-                waiting = True
-                continue
-            if not waiting:
-                state[d], survivor[d], jaccard[d], exact[d] = DROPPED, c, similarity, sure
-            break  # whatever comes after this one can neither drop d nor be named by it
-        else:
-            if not waiting:
-                state[d] = KEPT
-    return questions[:asked]
+    n, at = 0, 0
+    while at < len(later):
+        d, found, end = later[at], KEPT, at
+        while end < len(later) and later[end] == d:
+            if found == KEPT:
+                c = earlier[end]
+                if c < 0:
+                    if more[end]:
+                        found = OPEN
+                elif state[c] == OPEN:
+                    found = OPEN
+                elif state[c] == KEPT:
+                    found = DROPPED
+                    chosen[n] = end
+                    n += 1
+            end += 1
+        state[d] = found
+        at = end
+    return n

@@ -170,3 +170,8 @@ def count_verdicts(verdicts: pa.Table) -> list[Count]:
         else:
             counts.append(Count(PASSED, *where, **numbers))
     return counts
+
+
+def passed(verdicts: pa.Table) -> pa.ChunkedArray:
+    """Which rows of a verdict sidecar every limit has let through."""
+    return pc.and_(pc.is_null(verdicts["failed"]), pc.is_null(verdicts["reason"]))

@@ -1,0 +1,166 @@
+"""Who shares a bucket with whom: band keys of all groups merged, a range of keys a task.
+
+In the first round each document is paired with the two first of each of its buckets, which settles nearly all; buckets of
+more than three are kept for the second. There the documents that are still open are paired with all of the
+bucket's `first` that were not dropped. So a bucket of a million near duplicates costs two million pairs and not 64.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from marco_data.dataset import Context, Node, Outcome, Task
+from marco_data.dedup import DropDuplicates
+from marco_data.nodes.duplicates.bands import key_bits
+from marco_data.nodes.duplicates.history import History
+from marco_data.nodes.duplicates.layout import BAND, PAIR, digests, nth, opened, table
+from marco_data.nodes.duplicates.same_ids import MERGED_ROWS, key_ranges
+from marco_data.nodes.duplicates.states import States
+from marco_data.run_files import RunFile, Table, changes, in_order, in_range, merged, write_run
+from marco_data.step import Tools
+from marco_data.storage import DataFile, Storage
+
+ASKED = 2
+OPEN_ROWS = 1 << 15
+"""Members of a bucket at once in the second round, each with up to `first` pairs."""
+PAIRS_SORTED = 1 << 22
+NO_KEY = (1 << 64) - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Buckets(Node):
+    name: ClassVar[str] = "buckets"
+    whole: ClassVar[bool] = True
+
+    rule: DropDuplicates
+
+    def config(self, tools: Tools) -> dict[str, Any]:
+        return {"first": self.rule.first, "asked": ASKED, "bands": self.rule.banding.bands}
+
+    def tasks(self, context: Context) -> list[Task]:
+        history = History.of(context, self.rule)
+        files = nth(history.all("bands"), 0)
+        rows = sum(file.rows for file in files)
+        bands = self.rule.banding.bands
+        ranges = key_ranges(rows, 8 * self.rule.partition, most=bands << (64 - key_bits(bands))) if rows else []
+        reads = {"bands": digests(files), "known": history.known}
+        return [
+            Task(self, f"keys-{i:05d}", {**reads, "range": [f"{a:x}", f"{b:x}"]}, (files, history.known, a, b), 16 * rows)
+            for i, (a, b) in enumerate(ranges)
+        ]
+
+    def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
+        files, known, start, stop = task.inputs
+        sorter = Sorted(storage, f"{self.folder}/{task.key}.pairs")
+        parts = in_range(opened(storage, files), start, stop)
+        rest = write_run(storage, f"{self.folder}/{task.key}.rest", self._pairs(parts, np.array(known), sorter), BAND)
+        return Outcome((rest, *sorter.finish()))
+
+    def _pairs(
+        self, parts: list[tuple[RunFile, int, int]], known: npt.NDArray[np.int64], sorter: "Sorted"
+    ) -> Iterator[Table]:
+        """Gives pairs to the sorter, and yields the members of buckets that have more."""
+        from marco_data.kernels import buckets
+
+        head = np.zeros(max(self.rule.first, ASKED + 1), np.uint64)
+        carried = np.array([NO_KEY, 0, 0], np.uint64)
+        for chunk in merged(parts, ("key", "rank"), MERGED_ROWS):
+            later, earlier, flags, keys, ranks = buckets.first_pairs(
+                np.ascontiguousarray(chunk["key"]), np.ascontiguousarray(chunk["rank"]), head, carried,
+                self.rule.first, min(ASKED, self.rule.first), known,
+            )  # fmt: skip
+            sorter.add(table(PAIR, len(later), later=later, earlier=earlier, flags=flags))
+            yield table(BAND, len(keys), key=keys, rank=ranks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenBuckets(Node):
+    """The second round: everything a document that is still open may be like."""
+
+    name: ClassVar[str] = "open_buckets"
+    whole: ClassVar[bool] = True
+
+    rule: DropDuplicates
+
+    def config(self, tools: Tools) -> dict[str, Any]:
+        return {"first": self.rule.first}
+
+    def tasks(self, context: Context) -> list[Task]:
+        states = nth(context.done["settle"], 0)
+        if not any(record.facts["open"] for record in context.done["settle"]):
+            return []
+        spans = [record.facts["spans"] for record in context.done["settle"]]
+        reads = {"states": digests(states)}
+        return [
+            Task(self, f"keys-{i:05d}", {**reads, "rest": record.data[0].digest}, (record.data, states, spans), 16 * record.data[0].rows)
+            for i, record in enumerate(context.done["buckets"])
+        ]
+
+    def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
+        from marco_data.kernels import buckets
+
+        (rest, *pairs), states, spans = task.inputs
+        known = States.read(storage, states, spans)
+        sorter = Sorted(storage, f"{self.folder}/{task.key}.pairs")
+        # What the small buckets have, and the first of the large ones, is already there: of those still open.
+        for file in opened(storage, pairs):
+            for chunk in file.chunks(MERGED_ROWS):
+                chunk = chunk[known.is_open(chunk["later"]) & ~known.is_gone(chunk["earlier"])]
+                chunk["flags"] = 0
+                sorter.add(chunk)
+        head = np.zeros(self.rule.first, np.uint64)
+        carried = np.array([NO_KEY, 0], np.uint64)
+        for chunk in RunFile(storage, rest).chunks(OPEN_ROWS):
+            later, earlier = buckets.open_pairs(
+                np.ascontiguousarray(chunk["key"]), np.ascontiguousarray(chunk["rank"]), head, carried,
+                self.rule.first, known.bases, known.open, known.gone,
+            )  # fmt: skip
+            sorter.add(table(PAIR, len(later), later=later, earlier=earlier))
+        return Outcome(tuple(sorter.finish()))
+
+
+class Sorted:
+    """Pairs as they come, written as run files sorted by (later, earlier), equal pairs of a file once.
+
+    A file for each four million pairs, which are 70 MB: readers merge them anyway.
+    """
+
+    def __init__(self, storage: Storage, stem: str) -> None:
+        self.storage, self.stem = storage, stem
+        self.parts: list[Table] = []
+        self.rows = 0
+        self.files: list[DataFile] = []
+
+    def add(self, pairs: Table) -> None:
+        if len(pairs):
+            self.parts.append(pairs)
+            self.rows += len(pairs)
+        if self.rows >= PAIRS_SORTED:
+            self._write()
+
+    def finish(self) -> list[DataFile]:
+        if self.rows or not self.files:
+            self._write()
+        return self.files
+
+    def _write(self) -> None:
+        pairs = united(in_order(np.concatenate([np.empty(0, PAIR), *self.parts]), ("later", "earlier")))
+        self.files.append(write_run(self.storage, f"{self.stem}-{len(self.files):04d}", [pairs], PAIR))
+        self.parts, self.rows = [], 0
+
+
+def united(pairs: Table) -> Table:
+    """Equal ones of sorted pairs as one, with the flags of all."""
+    starts = np.flatnonzero(changes(pairs, ("later", "earlier")))
+    out = pairs[starts]
+    if len(out):
+        out["flags"] = np.bitwise_or.reduceat(pairs["flags"], starts)
+    return out
+
+
+def pair_files(records: Sequence[Any], skip: int) -> list[DataFile]:
+    """The sorted pairs of all tasks; the first `skip` files of each are something else."""
+    return [file for record in records for file in record.data[skip:]]

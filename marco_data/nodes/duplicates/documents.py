@@ -1,0 +1,184 @@
+"""What dedup knows of each document, listed once: a task for a group of consecutive shards.
+
+In: measure shards (id, text hash, signature) and their verdicts. Out, for each group, four run files: the documents in
+order of place (`DOCUMENT`), their signatures in the same order, and the documents sorted by id and by text.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from marco_data.dataset import Context, Node, Outcome, Task
+from marco_data.dedup import DropDuplicates, keys_of
+from marco_data.errors import ShardError
+from marco_data.nodes.decide import PASSED, measured_shards, passed
+from marco_data.nodes.duplicates.history import History
+from marco_data.nodes.duplicates.layout import (
+    DOCUMENT,
+    IDENTIFIER,
+    SCOPES,
+    TEXT,
+    TEXT_ORDER,
+    priority_of,
+    table,
+)
+from marco_data.run_files import Table, in_order, stretches, write_run
+from marco_data.step import Tools
+from marco_data.storage import DataFile, Storage
+
+HIGH, LOW, CUT_BY_LIMITS = range(3)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A measure shard with its verdict sidecar and the languages that have rows left in it."""
+
+    name: str
+    measure: DataFile
+    verdicts: DataFile
+    languages: frozenset[str]
+    sources: frozenset[str]
+
+
+def shards_of(context: Context) -> list[Shard]:
+    decided = context.done["decide"]
+    return [
+        Shard(
+            name,
+            file,
+            record.data[0],
+            frozenset(c.language for c in record.counts if c.outcome == PASSED),
+            frozenset(c.source for c in record.counts),
+        )
+        for (name, file), record in zip(measured_shards(context.done["measure"]), decided, strict=True)
+    ]
+
+
+def shard_groups(shards: list[Shard], partition: int) -> list[list[Shard]]:
+    """Consecutive shards of together at most `partition` rows, or a single one of more."""
+    return [shards[a:b] for a, b in stretches([s.measure.rows for s in shards], partition)]
+
+
+def signature_type(hashes: int) -> np.dtype[Any]:
+    return np.dtype([("signature", "<u4", (hashes,))])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Documents(Node):
+    name: ClassVar[str] = "documents"
+    whole: ClassVar[bool] = True
+
+    rule: DropDuplicates
+
+    def config(self, tools: Tools) -> dict[str, Any]:
+        return {"hashes": self.rule.hashes, "over": self.rule.over, "languages": list(SCOPES)}
+
+    def tasks(self, context: Context) -> list[Task]:
+        history = History.of(context, self.rule)
+        tasks = []
+        for number, shards in enumerate(
+            shard_groups(shards_of(context), self.rule.partition), start=history.first_group
+        ):
+            reads = {"group": number, "run": history.run, "shards": [[s.measure.digest, s.verdicts.digest] for s in shards]}
+            weight = sum(512 * s.measure.rows for s in shards)
+            tasks.append(Task(self, f"group-{number:05d}", reads, (number, history.run, shards), weight))
+        return tasks
+
+    def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
+        number, run, shards = task.inputs
+        listed = [self._listed(storage, i, shard) for i, shard in enumerate(shards)]
+        documents = np.concatenate([part for part, _ in listed])
+        hashes = np.concatenate([part for _, part in listed])
+        stem = f"{self.folder}/{task.key}"
+        place = (np.uint64(number) << np.uint64(32)) + np.arange(len(documents), dtype=np.uint64)
+        columns = {
+            "id": documents["id"][:, 0],
+            "id_low": documents["id"][:, 1],
+            "text": hashes[:, 0],
+            "text_low": hashes[:, 1],
+            "place": place,
+            "scope": documents["scope"],
+            "priority": priority_of(run, documents["class"]),
+        }
+        rows = [documents["row"][documents["shard"] == i] for i in range(len(shards))]
+        files = (
+            write_run(storage, f"{stem}.documents", [documents], DOCUMENT),
+            write_run(
+                storage,
+                f"{stem}.signatures",
+                self._signatures(storage, shards, rows),
+                signature_type(self.rule.hashes),
+                block=1,
+            ),
+            write_run(
+                storage,
+                f"{stem}.ids",
+                [self._identifiers(table(IDENTIFIER, len(documents), **columns), documents["class"])],
+                IDENTIFIER,
+            ),
+            write_run(
+                storage, f"{stem}.texts", [in_order(table(TEXT, len(documents), **columns), TEXT_ORDER)], TEXT
+            ),
+        )
+        scopes = np.bincount(documents["scope"], minlength=len(SCOPES))
+        counts = {str(scope): int(n) for scope, n in enumerate(scopes) if n}
+        measure = [asdict(shard.measure) for shard in shards]
+        facts = {"group": number, "run": run, "scopes": counts, "rows": [len(r) for r in rows], "measure": measure}
+        return Outcome(files, facts=facts)
+
+    def _identifiers(self, records: Table, document_class: npt.NDArray[np.uint8]) -> Table:
+        """What a limit has dropped neither keeps an id from others nor repeats one."""
+        return in_order(records[document_class != CUT_BY_LIMITS], ("id", "id_low", "text", "text_low", "place"))
+
+    def _listed(self, storage: Storage, number: int, shard: Shard) -> tuple[Table, npt.NDArray[np.uint64]]:
+        """The documents of one shard that dedup looks at, and their text hashes [n, 2]."""
+        verdicts = storage.read_table(shard.verdicts.path, ["language", "failed", "reason", "quality_tier"])
+        if verdicts.num_rows != shard.measure.rows:
+            raise ShardError(
+                f"`{shard.verdicts.path}` has {verdicts.num_rows} rows for {shard.measure.rows} documents"
+            )
+        measured = storage.read_table(shard.measure.path, ["id", "text_hash"])
+        stays = passed(verdicts).combine_chunks()
+        chosen = stays
+        if self.rule.over == "all":
+            known = pc.is_in(verdicts["language"], pa.array(list(SCOPES)))
+            chosen = pc.and_(pc.is_valid(measured["text_hash"]), known).combine_chunks()
+        rows = np.flatnonzero(np.array(chosen))
+        at = pa.array(rows)
+        low = np.array(pc.equal(verdicts["quality_tier"].take(at), "low").fill_null(False), bool)
+        scopes = pc.index_in(verdicts["language"].take(at), pa.array(list(SCOPES)))
+        documents = table(
+            DOCUMENT,
+            len(rows),
+            id=keys_of(measured["id"].take(at)),
+            scope=np.array(scopes, np.uint16),
+            shard=number,
+            row=rows,
+        )
+        documents["class"] = np.where(np.array(stays)[rows].astype(bool), np.where(low, LOW, HIGH), CUT_BY_LIMITS)
+        return documents, keys_of(measured["text_hash"].take(at))
+
+    def _signatures(
+        self, storage: Storage, shards: list[Shard], rows: list[npt.NDArray[np.uint32]]
+    ) -> Iterator[Table]:
+        for shard, chosen in zip(shards, rows, strict=True):
+            with storage.parquet(shard.measure.path) as parquet:
+                start = 0
+                for group in range(parquet.num_row_groups):
+                    end = start + parquet.metadata.row_group(group).num_rows
+                    inside = chosen[np.searchsorted(chosen, start) : np.searchsorted(chosen, end)] - start
+                    start = end
+                    if len(inside):
+                        column = parquet.read_row_group(group, columns=["signature"])["signature"].combine_chunks()
+                        values = column.take(pa.array(inside)).flatten().to_numpy().reshape(len(inside), -1)
+                        if values.shape[1] != self.rule.hashes:
+                            raise ShardError(
+                                f"`{shard.measure.path}` has signatures of {values.shape[1]} hashes for "
+                                f"{self.rule.hashes}"
+                            )
+                        yield table(signature_type(self.rule.hashes), len(inside), signature=values)
