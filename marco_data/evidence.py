@@ -91,7 +91,8 @@ class Pair:
     """A dropped duplicate and the document that stays instead.
 
     `counted` says whether `similarity` was counted on shingles (or the texts are equal) or estimated from signatures.
-    Where the texts begin alike, `differ_at` is the character of the dropped one at which they part, and the two
+    `kept` has neither source nor text where it is not of this build but of an earlier one that it continues. Where the
+    texts begin alike, `differ_at` is the character of the dropped one at which they part, and the two
     `around` what is there.
     """
 
@@ -148,16 +149,17 @@ def pairs(lookup: Lookup, places: Sequence[Place]) -> Iterator[Pair]:
     rows = {place: row for place in places if (row := _sidecar_row(lookup, place))["dup_of"] is not None}
     survivors = _survivors(lookup, {row["dup_of"] for row in rows.values()})
     # The first document of a repeated id may be a duplicate itself, of another one.
-    first = {place: _sidecar_row(lookup, survivors[row["dup_of"]]) for place, row in rows.items()}
-    rows |= {
-        place: {**first[place], "id": row["id"], "reason": row["reason"]}
-        for place, row in rows.items()
-        if first[place]["dup_of"] is not None
-    }
+    for place, row in rows.items():
+        first = survivors.get(row["dup_of"])
+        named = None if first is None else _sidecar_row(lookup, first)
+        if named is not None and named["dup_of"] is not None:
+            rows[place] = {**named, "id": row["id"], "reason": row["reason"]}
     survivors |= _survivors(lookup, {row["dup_of"] for row in rows.values()} - survivors.keys())
     for place, row in rows.items():
         gone, text = _shown(lookup, place, row["id"])
-        stays, twin = _shown(lookup, survivors[row["dup_of"]], row["dup_of"])
+        stays, twin = Shown(row["dup_of"], "", row["dup_of"], gone.language, 0, None), ""
+        if row["dup_of"] in survivors:
+            stays, twin = _shown(lookup, survivors[row["dup_of"]], row["dup_of"])
         at = _first_difference(text, twin)
         start = at - CONTEXT
         apart = start > BEGINNING - 2 * CONTEXT and text != twin

@@ -100,7 +100,10 @@ def pair_lines(pair: Pair, width: int) -> list[str]:
             *lines,
             *side_by_side(pair.dropped.text or "(no text is stored)", "(the same text)", width, marks=False),
         ]
-    one, other = pair.dropped.text or "(no text is stored)", pair.kept.text or ""
+    one = pair.dropped.text or "(no text is stored)"
+    if pair.kept.text is None:
+        return [*lines, *side_by_side(one, "(its text is in an earlier build)", width, marks=False)]
+    other = pair.kept.text
     lines += side_by_side(one, other, width, language, cut=max(len(one), len(other)) == BEGINNING)
     if pair.around is not None:
         lines += [f"... alike up to character {pair.differ_at:,}, where they read:"]
@@ -109,6 +112,8 @@ def pair_lines(pair: Pair, width: int) -> list[str]:
 
 
 def _named(what: str, document: Shown) -> str:
+    if not document.source:
+        return f"{what}: {document.name}"
     return f"{what}: {document.source}, {document.name} ({document.bytes:,} bytes)"
 
 

@@ -1,6 +1,7 @@
 """What is shown of what was dropped: samples that are the same each time, pairs that are true, figures that add up."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from small_corpus import Built, as_recipe, build, prose, write_jsonl, write_reci
 from marco_data.evidence import (
     BEGINNING,
     Pair,
+    Shown,
     Survey,
     Wanted,
     dropped,
@@ -22,6 +24,7 @@ from marco_data.evidence import (
     surveyed,
 )
 from marco_data.records import DROPPED, KEPT
+from marco_data.report_evidence import pair_lines
 from marco_data.why import Lookup, Place
 
 CODES = ("eng_Latn", "tha_Thai", "arb_Arab")
@@ -193,6 +196,15 @@ def test_cluster_sizes_are_told_by_powers_of_ten(size: int, label: str):
 
 def test_similarities_are_told_in_twentieths():
     assert [similarity_label(part) for part in (16, 19, 20)] == ["0.80-0.85", "0.95-1.00", "1.00"]
+
+
+def test_a_twin_of_an_earlier_build_is_named_without_its_text(all_pairs: list[Pair]):
+    pair = all_pairs[0]
+    earlier = replace(pair, kept=Shown("f" * 32, "", "f" * 32, "eng_Latn", 0, None), differ_at=None, around=None)
+    lines = pair_lines(earlier, 120)
+    assert any("kept: " + "f" * 32 in line for line in lines)
+    assert any("(its text is in an earlier build)" in line for line in lines)
+    assert " ".join(pair.dropped.text.split())[:40] in lines[2]
 
 
 # Commands
