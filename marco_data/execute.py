@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from marco_data.alarms import Alarm, Watch
 from marco_data.dataset import Context, Dataset, Node, Task
-from marco_data.errors import MarcoError, RecipeError, RetryableError
+from marco_data.errors import DamagedFile, MarcoError, RecipeError, RetryableError
 from marco_data.records import Record, add_counts, commit_record, load_record
 from marco_data.step import Tools, fingerprint
 from marco_data.storage import DISK_FULL, Storage, canonical_json, write_parquet
@@ -43,6 +43,7 @@ class Done:
     seconds: float
     error: str | None = None
     trace: str | None = None
+    damaged: str | None = None  # the file it could not read, for the driver to have made again
 
     def without_task(self) -> "Done":
         """For the way home: the driver knows its tasks, and what is left is a few hundred bytes."""
@@ -98,7 +99,8 @@ def run_task(task: Task, storage: Storage, *, isolated: bool = False) -> Done:
                 return Done(task, None, time.monotonic() - started, f"{error.message} ({ATTEMPTS} attempts)")
             time.sleep(0.2 * 4**attempt)
         except MarcoError as error:
-            return Done(task, None, time.monotonic() - started, error.message, traceback.format_exc())
+            damaged = error.path if isinstance(error, DamagedFile) else None
+            return Done(task, None, time.monotonic() - started, error.message, traceback.format_exc(), damaged)
         except Exception as error:  # our bug or the machine's: the shard is reported, the run goes on
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise
@@ -232,6 +234,8 @@ class Run:
     """What one execution of a plan came to: records by node, tasks that failed, what was skipped."""
 
     records: dict[str, list[Record]] = field(default_factory=dict)
+    tasks: dict[str, list[Task]] = field(default_factory=dict)
+    made_again: set[str] = field(default_factory=set)
     manifests: dict[str, str] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     ran: dict[str, int] = field(default_factory=dict)
@@ -272,6 +276,7 @@ def run(
                 break
             context = Context(storage, Tools(), result.records)
             tasks = [t for t in node.tasks(context) if not _is_waived(t, waived, result)]
+            result.tasks[node.name] = tasks
             chosen = [t for t in tasks if only in (None, t.key)]
             manifest = manifest_name(node, tasks)
             records = records_of(storage, manifest)
@@ -350,20 +355,51 @@ def _run_node(
     pending = [task for task in chosen if task.key not in records]
     progress.node(node, len(tasks), len(pending))
     result.ran[node.name] = len(pending)
-    for done in executor.run(pending, storage):
-        log.note(done)
-        progress.done(done)
-        interrupts.check()
-        if done.record is not None:
-            records[done.task.key] = done.record
-        else:
-            result.failures.append(
-                Failure(node.name, done.task.key, done.error or "", *_where(done.task), done.trace or "")
-            )
+    while pending:
+        waiting, damaged = [], set()
+        for done in executor.run(pending, storage):
+            log.note(done)
+            interrupts.check()
+            if done.damaged and done.damaged not in result.made_again:
+                waiting.append(done.task)
+                damaged.add(done.damaged)
+                continue
+            progress.done(done)
+            if done.record is not None:
+                records[done.task.key] = done.record
+            else:
+                result.failures.append(
+                    Failure(node.name, done.task.key, done.error or "", *_where(done.task), done.trace or "")
+                )
+        for path in sorted(damaged):
+            _make_again(path, storage, executor, progress, result)
+        pending = waiting
     ordered = [records[t.key] for t in tasks if t.key in records]
     if len(ordered) == len(tasks):
         write_manifest(storage, node, tasks, ordered)
     return ordered
+
+
+def _make_again(path: str, storage: Storage, executor: Executor, progress: Progress, result: Run) -> None:
+    """Do the task that wrote a file once more. Where none of this run did, or it cannot, the reader's failure tells."""
+    if path in result.made_again:
+        return
+    result.made_again.add(path)
+    for node, records in result.records.items():
+        for record in records:
+            if path in [file.path for file in record.data]:
+                progress.say(f"`{path}` is damaged; `{node}` makes it again")
+                task = next(t for t in result.tasks[node] if t.key == record.key)
+                # The record stands for its files: without it the task is done again, to the same bytes.
+                storage.remove(record.path)
+                while True:
+                    (done,) = executor.run([task], storage)
+                    if done.damaged is None or done.damaged in result.made_again:
+                        break
+                    _make_again(done.damaged, storage, executor, progress, result)
+                if not storage.exists(record.path):
+                    storage.create(record.path, record.to_json())
+                return
 
 
 def _where(task: Task) -> tuple[str, str]:

@@ -3,21 +3,18 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import pyarrow as pa
 import xxhash
 
-from marco_data.dataset import Context, Dataset, Node, Outcome, Task
+from benchmarks import dedup_alone
+from marco_data.dataset import Dataset
 from marco_data.dedup import REASONS, DropDuplicates
-from marco_data.execute import Executor, LocalExecutor, Run, Silent, run
+from marco_data.execute import Executor, Run
 from marco_data.languages import LANGUAGES
-from marco_data.nodes import duplicates
-from marco_data.nodes.decide import PASSED, VERDICTS
-from marco_data.records import Count
 from marco_data.step import Tools
 from marco_data.steps.sign import Sign
-from marco_data.storage import Storage, write_parquet
 from marco_data.words import texts_of
 
 SIGN = Sign()
@@ -34,49 +31,6 @@ class Written:
     reason: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measured(Node):
-    """`measure` with shards that are given."""
-
-    name: ClassVar[str] = "measure"
-
-    shards: tuple[tuple[Written, ...], ...]
-
-    def config(self, tools: Tools) -> dict[str, Any]:
-        return {}
-
-    def tasks(self, context: Context) -> list[Task]:
-        return [Task(self, f"s{i}", {"shard": repr(shard)}, shard) for i, shard in enumerate(self.shards)]
-
-    def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
-        table = measured(task.inputs)
-        file = write_parquet(storage, f"{self.folder}/{task.key}", [table], table.schema)
-        return Outcome((file,), facts={"source": "web", "files": [task.name]})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Decided(Measured):
-    name: ClassVar[str] = "decide"
-
-    def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
-        shard: tuple[Written, ...] = task.inputs
-        rows = [
-            {
-                "id": d.id,
-                "source": "web",
-                "language": d.language,
-                "text_bytes": len(d.text.encode()),
-                "reason": d.reason,
-                "quality_tier": "low" if d.low else "high",
-            }
-            for d in shard
-        ]
-        table = pa.Table.from_pylist(rows, schema=VERDICTS)
-        file = write_parquet(storage, f"{self.folder}/{task.key}", [table], VERDICTS)
-        counts = tuple(Count(PASSED, "web", language, documents=1) for language in {d.language for d in shard})
-        return Outcome((file,), counts)
-
-
 def measured(shard: Sequence[Written]) -> pa.Table:
     """The columns of a measure shard that dedup reads."""
     columns: dict[str, list[Any]] = defaultdict(list)
@@ -88,21 +42,28 @@ def measured(shard: Sequence[Written]) -> pa.Table:
     return pa.table({"id": [d.id for d in shard], "text": [d.text for d in shard], **columns}, schema=schema)
 
 
+def given(shard: Sequence[Written]) -> pa.Table:
+    """A shard as dedup takes it."""
+    table = measured(shard)
+    for name, values in {
+        "language": pa.array([d.language for d in shard], pa.string()),
+        "low": pa.array([d.low for d in shard]),
+        "reason": pa.array([d.reason for d in shard], pa.string()),
+    }.items():
+        table = table.append_column(name, values)
+    return table
+
+
 def plan(shards: Sequence[Sequence[Written]], rule: DropDuplicates) -> Dataset:
-    given = tuple(map(tuple, shards))
-    return duplicates.find_duplicates(
-        Dataset().then(Measured(shards=given)).then(Decided(shards=given)), rule, SIGN
-    )
+    return dedup_alone.plan([given(shard) for shard in shards], rule, SIGN)
 
 
 def deduplicated(
     root: Any, shards: Sequence[Sequence[Written]], rule: DropDuplicates, executor: Executor | None = None
 ) -> tuple[list[list[dict[str, Any]]], Run]:
     """The rows of each shard's sidecar, and the run."""
-    storage = Storage(str(root))
-    result = run(plan(shards, rule), storage, executor or LocalExecutor(), Silent())
-    assert result.complete, result.failures
-    return [storage.read_table(r.data[0].path).to_pylist() for r in result.records["dedup"]], result
+    tables, result = dedup_alone.deduplicated(str(root), [given(s) for s in shards], rule, SIGN, executor)
+    return [table.to_pylist() for table in tables], result
 
 
 def specified(
@@ -181,7 +142,7 @@ def _judge(mine: list[tuple[int, int]], shards: Any, tables: Any, out: Any, rule
             equal = sum(a == b for a, b in zip(signature, tables[q[0]][q[1]]["signature"], strict=True))
             similarity, counted = equal / rule.hashes, False
             if rule.threshold - margin < similarity < rule.threshold + margin:
-                a, b = (_shingles(shards[x[0]][x[1]]) for x in (p, q))
+                a, b = (shingles_of(shards[x[0]][x[1]]) for x in (p, q))
                 similarity, counted = len(a & b) / len(a | b), True
             if similarity >= rule.threshold:
                 found[p] = (REASONS[3], q, similarity, counted)
@@ -196,6 +157,6 @@ def _judge(mine: list[tuple[int, int]], shards: Any, tables: Any, out: Any, rule
             here |= {"reason": reason, "dup_of": out[survivor[0]][survivor[1]]["id"], "jaccard": jaccard, "kept": False}
 
 
-def _shingles(document: Written) -> set[int]:
+def shingles_of(document: Written) -> set[int]:
     found, _ = SIGN.shingler(LANGUAGES[document.language])(texts_of(pa.array([document.text])))
     return set(found.tolist())

@@ -18,49 +18,49 @@ def test_jaccards_are_those_of_python_sets(pairs):
     assert answers.tolist() == [len(a & b) / len(a | b) for a, b in pairs]
 
 
-def walk(matches, truth, buckets, first, low, threshold, high):
-    """The twin of `settle`: {document: the survivor it names}, all others are kept."""
-    named = {}
-    for d in range(len(matches)):
-        for c in sorted({c for bucket in buckets if d in bucket for c in sorted(bucket)[:first] if c < d}):
-            estimate = matches[d][c]
-            similar = estimate >= high or (estimate > low and truth[d][c] >= threshold)
-            if similar and c not in named:
-                named[d] = c
+def walk(pairs, state):
+    """The twin of `settle`: {document: the earlier one that drops it}, {documents left open}."""
+    named, opened = {}, {d for d, s in enumerate(state) if s == survivors.OPEN}
+    gone = {d for d, s in enumerate(state) if s == survivors.DROPPED}
+    for d in sorted({d for d, _, _ in pairs}):
+        opened.discard(d)
+        for _, c, more in sorted((p for p in pairs if p[0] == d), key=lambda p: (p[1] is None, p[1] or 0)):
+            if c is None:
+                if more:
+                    opened.add(d)
+            elif c in opened:
+                opened.add(d)
                 break
-    return named
+            elif c not in gone:
+                named[d] = c
+                gone.add(d)
+                break
+    return named, opened
 
 
-@given(st.integers(0, 2**32), st.integers(1, 30), st.integers(1, 5), st.integers(1, 3), st.integers(1, 9))
+@given(st.integers(0, 2**32), st.integers(1, 30))
 @settings(max_examples=200, deadline=None)
-def test_settling_does_not_depend_on_how_many_questions_are_asked_at_once(seed, m, first, a_document, in_all):
-    rng, bands, hashes = np.random.default_rng(seed), 3, 8
-    signatures = rng.integers(0, 2, (m, hashes), dtype=np.uint32)
-    matches = (signatures[:, None] == signatures[None]).mean(axis=2)
-    truth = np.triu(rng.random((m, m)))
-    truth += truth.T
-    low, threshold, high = 0.3, 0.5, 0.8
-    of = rng.integers(0, 4, (m, bands), dtype=np.int32) + np.arange(bands, dtype=np.int32) * 4
-    groups = [np.flatnonzero((of == b).any(axis=1)).astype(np.int32) for b in range(4 * bands)]
-    starts = np.cumsum([0, *(min(len(g), first) for g in groups)])
-    members = np.concatenate([g[:first] for g in groups])
-    state, survivor = np.zeros(m, np.int8), np.zeros(m, np.int32)
-    jaccard, exact = np.zeros(m), np.zeros(m, np.bool_)
-    pairs, counted = np.empty(0, np.int64), np.empty(0)
-    for _ in range(m * m + 1):
-        questions = survivors.settle(
-            np.flatnonzero(state == survivors.OPEN), of, starts, members, signatures,
-            np.array([low, threshold, high]), pairs, counted, np.array([a_document, in_all]),
-            state, survivor, jaccard, exact,
-        )  # fmt: skip
-        if not len(questions):
-            break
-        assert len(questions) <= in_all
-        pairs = np.sort(np.append(pairs, questions))
-        counted = truth[pairs // m, pairs % m]
-    assert (state != survivors.OPEN).all()
-    gone = np.flatnonzero(state == survivors.DROPPED)
-    buckets = [set(g.tolist()) for g in groups]
-    expected = walk(matches, truth, buckets, first, low, threshold, high)
-    assert dict(zip(gone.tolist(), survivor[gone].tolist(), strict=True)) == expected
-    assert (jaccard[gone] >= threshold).all()
+def test_settling_is_a_walk_by_priority(seed, n):
+    rng = np.random.default_rng(seed)
+    pairs = {(d, int(rng.integers(d)), False) for d in range(1, n) for _ in range(int(rng.integers(0, 4)))}
+    pairs |= {(d, None, bool(rng.random() < 0.5)) for d in range(n) if rng.random() < 0.2}
+    ordered = sorted(pairs, key=lambda p: (p[0], p[1] is None, p[1] or 0))
+    state = rng.choice(np.array([0, 0, 0, 2], np.uint8), n)
+    later = np.array([p[0] for p in ordered], np.int64)
+    state[later] = 0
+    expected = walk(ordered, state.copy())
+    earlier = np.array([-1 if p[1] is None else p[1] for p in ordered], np.int64)
+    chosen = np.empty(len(ordered), np.int64)
+    dropped = survivors.settle(later, earlier, np.array([p[2] for p in ordered], np.bool_), state, chosen)
+    by = chosen[:dropped]
+    assert dict(zip(later[by].tolist(), earlier[by].tolist(), strict=True)) == expected[0]
+    assert set(np.flatnonzero(state == survivors.OPEN).tolist()) == expected[1]
+
+
+@given(st.integers(0, 2**32), st.integers(1, 20))
+def test_matches_are_equal_hashes(seed, n):
+    rng = np.random.default_rng(seed)
+    signatures = rng.integers(0, 3, (n, 7), dtype=np.uint32)
+    left, right = rng.integers(0, n, (2, 15))
+    expected = [int((signatures[a] == signatures[b]).sum()) for a, b in zip(left, right, strict=True)]
+    assert survivors.matches(signatures, left, right).tolist() == expected
