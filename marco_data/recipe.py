@@ -33,6 +33,7 @@ from marco_data.steps.select_language import SelectLanguage
 from marco_data.steps.url_block_list import UrlBlockList
 
 MIB = 1024 * 1024
+BUILD_STAGE = "pipelines.build_stage:build_stage"
 NAME = r"[a-z0-9][a-z0-9_-]*"
 
 
@@ -189,7 +190,7 @@ class Recipe(Section):
     seed: str = ""
     waive: tuple[str, ...] = ()
     accept: dict[str, tuple[str, ...]] = {}
-    pipeline: str = "pipelines.build_stage:build_stage"
+    pipeline: str = BUILD_STAGE
 
     @model_validator(mode="after")
     def _parts_name_sources(self) -> "Recipe":
@@ -221,7 +222,8 @@ class Recipe(Section):
     def _removal_names_steps(self) -> "Recipe":
         reasons = {*Normalize.reasons, *UrlBlockList.reasons, *SelectLanguage.reasons, *ApplyLimits.reasons}
         reasons |= {*Decontaminate.reasons, *(reason for reason in REASONS if reason)}
-        if self.limits.removal is not None:
+        # Which steps a pipeline of the user's own has is not known here.
+        if self.limits.removal is not None and self.pipeline == BUILD_STAGE:
             user_steps = [extra.step for extra in self.steps.extra]
             wrong = what_is_wrong(self.limits.removal, reasons, user_steps, self.sources)
             if wrong is not None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from marco_data.alarms import WHOLE, Alarm
+from marco_data.catalog import INPUT
 from marco_data.evidence import (
     BEGINNING,
     Dropped,
@@ -73,6 +74,9 @@ def _remedies(alarm: Alarm, recipe: Recipe, path: Path) -> list[str]:
     assert recipe.limits.removal is not None
     key = recipe.limits.removal.key(alarm.step, alarm.source, alarm.language)
     share = math.ceil(alarm.share * 100) / 100
+    if alarm.source == INPUT:  # its limits are those of a recipe of the user's own, which may not know it as a source
+        change = f"`limits: {{removal: {{{alarm.step}: {share}}}}}` in a recipe of your own, --recipe, would allow it"
+        return [change, f"to pass over this one alone: --waive {alarm.name}"]
     at = ("limits", "removal", *(key or ("sources", alarm.source, alarm.step)))
     where = place_in(path, at)
     if key is None:
@@ -114,7 +118,7 @@ def pair_lines(pair: Pair, width: int) -> list[str]:
 def _named(what: str, document: Shown) -> str:
     if not document.source:
         return f"{what}: {document.name}"
-    return f"{what}: {document.source}, {document.name} ({document.bytes:,} bytes)"
+    return f"{what}: {document.source}, {document.name} ({document.bytes:,} bytes), id {document.id}"
 
 
 def _dropped_lines(one: Dropped) -> list[str]:

@@ -149,6 +149,8 @@ def test_the_steps_of_a_recipes_own_can_be_named(tmp_path: Path):
     values["steps"]["extra"] = [{"step": "planted_corpus:DropMarked"}, {"step": "datatrove:GopherQualityFilter"}]
     values["limits"] = {"removal": {"drop_marked": 0.1, "datatrove/GopherQualityFilter": None}}
     assert as_recipe(values).limits.removal.limit("drop_marked", "web", "swh_Latn") == 0.1
+    values |= {"pipeline": "my_pipelines:mine", "limits": {"removal": {"a_step_of_mine": 0.2}}}
+    assert as_recipe(values).limits.removal.limit("a_step_of_mine", "web", "swh_Latn") == 0.2
 
 
 # Runs
@@ -263,6 +265,16 @@ def test_the_command_shows_what_a_limit_dropped(corpus: Path, tmp_path: Path):
     line = next(n for n, text in enumerate(path.read_text().splitlines(), 1) if text.strip() == "quality: 0.5")
     assert f"the limit is `limits.removal.quality`; 0.6 would allow it: {path}:{line}" in done.err
     assert " ".join(prose("deu_Latn")[1].split()[:10]) in done.err
+
+
+def test_an_alarm_over_a_users_own_input_is_waived_on_the_command_line(corpus: Path, tmp_path: Path):
+    path = write_recipe(tmp_path / "r.yaml", values_of(corpus))
+    words = ("build-stage", 3, "--recipe", path, "--root", tmp_path / "out", "--executor", "local")
+    words += ("--input", corpus / "web" / "again.jsonl")
+    done = marco(*words)
+    assert done.code == 1
+    assert "`limits: {removal: {dedup/near: 0.9}}` in a recipe of your own" in done.err
+    assert marco(*words, "--waive", "dedup/near/input/eng_Latn").code == 0
 
 
 def test_an_alarm_has_a_share():
