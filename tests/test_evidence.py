@@ -199,12 +199,12 @@ def test_similarities_are_told_in_twentieths():
 
 
 def test_a_twin_of_an_earlier_build_is_named_without_its_text(all_pairs: list[Pair]):
-    pair = all_pairs[0]
+    (pair, *_) = [pair for pair in all_pairs if pair.dropped.language == "eng_Latn"]
     earlier = replace(pair, kept=Shown("f" * 32, "", "f" * 32, "eng_Latn", 0, None), differ_at=None, around=None)
     lines = pair_lines(earlier, 120)
     assert any("kept: " + "f" * 32 in line for line in lines)
     assert any("(its text is in an earlier build)" in line for line in lines)
-    assert " ".join(pair.dropped.text.split())[:40] in lines[2]
+    assert any(line.startswith(pair.dropped.text[:15]) for line in lines)
 
 
 # Commands
