@@ -95,6 +95,7 @@ def print_pair(pair: Pair) -> None:
 def pair_lines(pair: Pair, width: int) -> list[str]:
     """A pair in `width` cells: what is known of it, the texts side by side."""
     how = "counted on shingles" if pair.counted else "estimated from signatures"
+    how = how if pair.reason == "dedup/near" else "the same text"
     cluster = "" if pair.cluster_size is None else f", cluster of {pair.cluster_size:,}"
     head = f"-- {pair.reason}, similarity {pair.similarity:.3f}, {how}{cluster} ".ljust(width, "-")[: max(width, 40)]
     language = pair.kept.language
@@ -154,12 +155,13 @@ def print_duplicates(found: Mapping[str, Survey], shown: Sequence[Pair]) -> None
         },
     )
     sizes = sorted(all_of.clusters)
-    _print_table(
-        console(),
-        "\nclusters by size (the document that stays and those that name it)",
-        [*map(size_label, sizes), "documents in them"],
-        {name: [*(one.clusters[b] for b in sizes), one.members.total()] for name, one in rows.items()},
-    )
+    if sizes:  # none where all that stays is of an earlier build
+        _print_table(
+            console(),
+            "\nclusters by size (the document that stays and those that name it)",
+            [*map(size_label, sizes), "documents in them"],
+            {name: [*(one.clusters[b] for b in sizes), one.members.total()] for name, one in rows.items()},
+        )
     for number, pair in enumerate(shown, 1):
         print(f"\npair {number} of {len(shown)}")
         print_pair(pair)
