@@ -1,7 +1,7 @@
 """Dedup's own nodes over documents that are given as tables, measured and judged already: for benchmarks and tests.
 
-In: tables of `id`, `text`, `text_hash`, `shingles`, `signature` and `language`, one a shard, and where wanted `low` (quality)
-and `reason` (dropped by a limit). Out: the sidecar of each.
+In: tables of `id`, `text`, `text_hash`, `shingles`, `signature` and `language`, one a shard, and where wanted `low`
+(quality) and `reason` (dropped by a limit). Out: the sidecar of each.
 """
 
 from collections.abc import Sequence

@@ -1,20 +1,18 @@
 """marco-data as a contestant: its public steps on Arrow batches of one language each, as the measure pass runs them."""
 
 import tempfile
-from collections.abc import Callable, Iterable
-from itertools import pairwise
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
+from benchmarks import dedup_alone
 from benchmarks.contest import Thunk
 from benchmarks.corpus import Round, tokenizer_folder
 from benchmarks.files import write_rows
-from marco_data.dedup import Documents, DropDuplicates, find_duplicates
+from marco_data.dedup import DropDuplicates
 from marco_data.languages import LANGUAGES
 from marco_data.languages.model import load_model
 from marco_data.nodes.measure import Measure
@@ -26,7 +24,6 @@ from marco_data.steps.normalize import Normalize
 from marco_data.steps.sign import Sign
 from marco_data.storage import Storage
 from marco_data.tokenizer import Tokenizer
-from marco_data.words import texts_of
 
 PASS: tuple[Step, ...] = (Normalize(), IdentifyLanguage(), MeasureQuality(), Sign())
 SHARD_BYTES = 256 << 20
@@ -128,32 +125,17 @@ def with_copies(texts: Round) -> Round:
     return [*texts, *copies[::5]]
 
 
-def _keys(texts: Iterable[str]) -> npt.NDArray[np.uint64]:
-    digests = b"".join(xxhash.xxh3_128_digest(text.encode()) for text in texts)
-    return np.frombuffer(digests, ">u8").reshape(-1, 2).astype(np.uint64)
-
-
 def duplicates(texts: Round) -> Thunk:
-    """Verdicts on signed documents: signatures in memory, shingles computed for those in doubt."""
+    """Verdicts on signed documents, from shards to sidecars: everything a build does for them after measuring."""
     texts = with_copies(texts)
-    sign = Sign()
-    documents = [text.text for text in texts]
-    batch = pa.record_batch({"text": pa.array(documents, pa.string())})
-    hashes, bounds = sign.shingler(LANGUAGES["eng_Latn"])(texts_of(batch.column("text")))
-    shingles = [np.sort(hashes[a:b]) for a, b in pairwise(bounds)]
-    output = sign.bind(LANGUAGES["eng_Latn"], Tools())(batch)
-    signatures = output.columns["signature"].flatten().to_numpy().reshape(len(documents), -1)
-    columns = Documents(
-        run=np.broadcast_to(np.int32(0), len(documents)),
-        generated=np.broadcast_to(np.bool_(False), len(documents)),
-        low_quality=np.broadcast_to(np.bool_(False), len(documents)),
-        id=_keys(str(number) for number in range(len(documents))),
-        text_hash=_keys(documents),
-    )
+    batch = pa.record_batch({"text": pa.array([text.text for text in texts], pa.string())})
+    columns = Sign().bind(LANGUAGES["eng_Latn"], Tools())(batch).columns
+    ids = [xxhash.xxh3_128_hexdigest(str(number).encode()) for number in range(len(texts))]
+    languages = pa.array(["eng_Latn"] * len(texts))
+    shard = pa.table({"id": ids, "text": batch["text"], **columns, "language": languages})
 
     def run() -> Any:
-        return find_duplicates(
-            columns, DropDuplicates(), lambda: iter([signatures]), lambda at: [shingles[i] for i in at]
-        )
+        with tempfile.TemporaryDirectory() as root:
+            return dedup_alone.deduplicated(root, [shard], DropDuplicates(), Sign())[0]
 
     return run

@@ -78,6 +78,10 @@ class Node(ABC):
     @abstractmethod
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome: ...
 
+    def notes(self, context: Context) -> list[str]:
+        """What a person should know before this node's tasks start: what it will take, above all."""
+        return []
+
     @cached_property
     def folder(self) -> str:
         return f"{self.name}-{self.fingerprint}"

@@ -1,7 +1,7 @@
 """What a duplicate is: the rule, its numbers, and the keys of documents. `nodes.duplicates` carries it out.
 
-1. The same id with the same bytes again is dropped (`dedup/same_id`); the same id with other bytes is another document and
-   both get a new id.
+1. The same id with the same bytes again is dropped (`dedup/same_id`); the same id with other bytes is another document
+   and both get a new id.
 2. In one language, of documents with the same text the one of highest priority stays (`dedup/exact`). The signatures of
    the others are cut into bands; documents that share a band share a bucket, and each is compared with the bucket's
    `first` 64 by priority. It is dropped (`dedup/near`) only if verified similar to a *kept* one, the first such by
@@ -32,6 +32,7 @@ NAME = r"^[a-z0-9][a-z0-9._-]*$"
 
 PROPOSED = 0.97
 """A pair at the threshold has to share a bucket with at least this probability."""
+
 
 @dataclass(frozen=True)
 class Banding:

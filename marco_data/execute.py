@@ -281,6 +281,8 @@ def run(
             manifest = manifest_name(node, tasks)
             records = records_of(storage, manifest)
             if records is None:
+                for note in node.notes(context) if chosen else ():
+                    progress.say(note)
                 records = _run_node(node, chosen, tasks, storage, executor, progress, log, interrupts, result)
             else:
                 progress.node(node, len(tasks), 0)

@@ -23,9 +23,23 @@ SKIP, REDECIDE, REBUILD = "skip", "re-decide", "rebuild"
 WHAT = {
     "measure": "read, normalize, identify, measure, sign",
     "decide": "limits against columns",
-    "same_ids": "ids that stand for two texts",
-    "duplicates": "exact and near duplicates, by language",
+    "documents": "ids, text hashes and signatures, listed",
+    "same_ids": "ids that come twice or stand for two texts",
+    "same_texts": "exact duplicates",
+    "ranks": "documents numbered by priority",
+    "bands": "band keys, sorted",
+    "buckets": "pairs that share a bucket",
+    "verify": "pairs alike by their signatures",
+    "shingles": "shingles of the pairs in doubt",
+    "count_pairs": "pairs counted on shingles",
+    "settle": "who stays, by priority",
+    "open_buckets": "what is still open: all its pairs",
+    "verify_open": "... by their signatures",
+    "shingles_open": "... their shingles",
+    "count_pairs_open": "... counted",
+    "settle_open": "who stays of those",
     "dedup": "verdict sidecars",
+    "dedup_index": "what a later crawl goes on from",
     "tokenize": "kept documents to tokens",
     "mix": "weights, budget, where the stage before ended",
     "shards": "Megatron .bin/.idx",
@@ -96,7 +110,8 @@ def plan_nodes(dataset: Dataset, storage: Storage, before: Stage | None, reachab
         status = SKIP if pending == 0 else _verb(node)
         if pending and not because:
             because = [_new_inputs(node, before, pending, len(tasks))]
-        rows.append(NodePlan(node.name, folder, status, len(tasks), pending, because if pending else []))
+        because = [*because, *node.notes(Context(storage, Tools(), done))] if pending else []
+        rows.append(NodePlan(node.name, folder, status, len(tasks), pending, because))
         known = pending == 0
     return rows
 

@@ -19,6 +19,7 @@ from marco_data.alarms import RemovalLimits, Watch, watcher, what_is_wrong
 from marco_data.benchmark_items import Benchmark
 from marco_data.dedup import REASONS, DropDuplicates
 from marco_data.errors import RecipeError
+from marco_data.frames import Frames
 from marco_data.languages import LANGUAGES, canonical
 from marco_data.mix import MixturePart, parse_tokens, parts_by_source
 from marco_data.rehydrate import Rehydrate
@@ -126,6 +127,12 @@ class DecontaminateSection(Section):
         return self
 
 
+class SignSection(Section):
+    """`frames` are lines that templates write, `Question: {}`: they are not what makes two documents alike."""
+
+    frames: Frames = ()
+
+
 class UserStep(Section):
     """A step of the user's own, or any datatrove filter through the adapter, run after the quality metrics."""
 
@@ -140,6 +147,7 @@ class Steps(Section):
     identify_language: IdentifyLanguageSection = IdentifyLanguageSection()
     quality: QualitySection = QualitySection()
     decontaminate: DecontaminateSection | None = None
+    sign: SignSection = SignSection()
     dedup: DropDuplicates = DropDuplicates()
     extra: tuple[UserStep, ...] = ()
 

@@ -1,9 +1,9 @@
 """Run files: fixed-width records on storage, in checksummed blocks, read in order, by key range or by place.
 
-What dedup sorts, merges and looks up is too large for memory: it lies in run files, written once by one task, sorted by
-their first field where a reader looks for a range of it. A file is a header of 4 KiB (what a record is, how many) and
-blocks of equally many records, each block followed by its XXH64. So any part can be read alone and is
-checked as it is read; a flipped bit or a lost tail is a DamagedFile, never a wrong verdict.
+What dedup sorts, merges and looks up is too large for memory: it lies in run files, written once by one task, sorted
+by their first field where a reader looks for a range of it. A file is a header of 4 KiB (what a record is, how many)
+and blocks of equally many records, each block followed by its XXH64. So any part can be read alone and is checked as it
+is read; a flipped bit or a lost tail is a DamagedFile, never a wrong verdict.
 
 This module does not know what the records mean.
 """
@@ -58,12 +58,13 @@ def write_run(storage: Storage, stem: str, parts: Iterable[Table], dtype: np.dty
                 file.write(flat.data)
 
             left = np.empty(0, dtype)
+            at_once = max(block, READ_BYTES // dtype.itemsize // block * block)
             for part in parts:
                 rows += len(part)
                 both = np.concatenate([left, part]) if len(left) else part
                 whole = len(both) // block * block
-                for at in range(0, whole, max(block, READ_BYTES // dtype.itemsize // block * block)):
-                    flush(both[at : min(whole, at + max(block, READ_BYTES // dtype.itemsize // block * block))])
+                for at in range(0, whole, at_once):
+                    flush(both[at : min(whole, at + at_once)])
                 left = both[whole:].copy()
             if len(left):
                 flush(left)
@@ -81,7 +82,10 @@ def _header(dtype: np.dtype[Any], rows: int, block: int) -> bytes:
 
 @dataclass(frozen=True)
 class RunFile:
-    """One run file; it is open only while it is read, for a merge reads thousands. Reading raises DamagedFile where the bytes are not those written."""
+    """One run file; it is open only while it is read, for a merge reads thousands.
+
+    Reading raises DamagedFile where the bytes are not those written.
+    """
 
     storage: Storage
     file: DataFile
@@ -136,7 +140,8 @@ class RunFile:
         rows = self._blocks(first, last)
         before = np.concatenate([[0], np.cumsum(last - first)])[:-1]
         stretch = np.searchsorted(first, wanted, side="right") - 1
-        return rows[(before[stretch] + wanted - first[stretch]) * block + indices % block]
+        found: Table = rows[(before[stretch] + wanted - first[stretch]) * block + indices % block]
+        return found
 
     def find(self, key: int) -> int:
         """The number of records whose first field is less than `key`; they ascend by it."""
@@ -163,10 +168,11 @@ class RunFile:
         dtype, _, block = self._layout
         size = block * dtype.itemsize + 8
         buffer = np.empty(int((last - first).sum()) * size, np.uint8)
-        ends = np.cumsum(last - first) * size
-        offsets = HEADER_BYTES + first * size
-        view = memoryview(buffer)
-        self._fill([(at, view[end - n : end]) for at, end, n in zip(offsets.tolist(), ends.tolist(), ((last - first) * size).tolist(), strict=True)])
+        view = buffer.data
+        lengths = (last - first) * size
+        ends = np.cumsum(lengths)
+        places = zip((HEADER_BYTES + first * size).tolist(), (ends - lengths).tolist(), ends.tolist(), strict=True)
+        self._fill([(offset, view[start:end]) for offset, start, end in places])
         bad = blocks.damaged(buffer, size)
         if bad >= 0:
             raise DamagedFile(self.file.path, "a block's checksum is not that of its bytes")
@@ -238,7 +244,7 @@ def merged(
         last = np.ones(len(chunk), np.bool_)
         for name in whole:
             last &= chunk[name] == chunk[name][-1]
-        cut = len(chunk) - int(last[::-1].argmin() if not last.all() else len(chunk))
+        cut = 0 if last.all() else len(chunk) - int(last[::-1].argmin())
         left = chunk[cut:]
         if cut:
             yield chunk[:cut]

@@ -99,7 +99,10 @@ class Storage:
         return None if data is None else json.loads(data)
 
     def read_stretches(self, path: str, stretches: Sequence[tuple[int, memoryview]]) -> bool:
-        """Fill each buffer with the bytes from its offset on; whether all were there. FileNotFoundError without a file."""
+        """Fill each buffer with the bytes from its offset on; whether all were there.
+
+        Raises FileNotFoundError where there is no file.
+        """
         if self._local is not None:
             with (self._local / path).open("rb", buffering=0) as file:
                 return all(os.preadv(file.fileno(), [view], at) == len(view) for at, view in stretches)

@@ -26,7 +26,7 @@ from marco_data.steps.sign import Sign
 
 def build_stage(recipe: Recipe, *, sample: float = 1.0, verify: bool = False) -> Dataset:
     """The plan of one stage. `sample` runs a share of the shards through everything, `verify` hashes whole inputs."""
-    sign = Sign(hashes=recipe.steps.dedup.hashes)
+    sign = Sign(hashes=recipe.steps.dedup.hashes, frames=recipe.steps.sign.frames)
     measure = Measure(
         sources=recipe.used_sources,
         steps=text_steps(recipe, sign),

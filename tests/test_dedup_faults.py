@@ -75,9 +75,11 @@ def test_workers_do_not_matter(workers, expected):
 
 
 def test_the_order_of_shards_does_not_matter_where_ids_are_their_own():
-    shards = [[d for d in shard] for shard in corpus(5, most=120)]
-    seen = set()
-    shards = [[d for d in shard if d.id not in seen and not seen.add(d.id)] for shard in shards]
+    seen: set[str] = set()
+    shards = []
+    for shard in corpus(5, most=120):
+        shards.append([d for d in shard if d.id not in seen])
+        seen |= {d.id for d in shard}
     shards = [shard for shard in shards if shard]
     with root() as folder:
         found, _ = deduplicated(folder, shards, RULE)

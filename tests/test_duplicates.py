@@ -29,7 +29,9 @@ def corpus(seed: int, most: int = 40) -> list[list[Written]]:
             other = documents[int(rng.integers(len(documents)))]
             words = list(other.text) if other.language == "zho_Hans" else other.text.split(" ")
             for _ in range(int(rng.choice([0, 1, 1, 2, 3, 6]))):
-                words[int(rng.integers(len(words)))] = str(rng.choice(WORDS if other.language != "zho_Hans" else list(HAN)))
+                words[int(rng.integers(len(words)))] = str(
+                    rng.choice(WORDS if other.language != "zho_Hans" else list(HAN))
+                )
             text = ("" if other.language == "zho_Hans" else " ").join(words)
             language = other.language if rng.random() < 0.95 else "deu_Latn"
             if rng.random() < 0.15:
@@ -51,7 +53,10 @@ def root() -> tempfile.TemporaryDirectory[str]:
 
 
 def approximately(rows):
-    return [[{**r, "jaccard": None if r["jaccard"] is None else pytest.approx(r["jaccard"], abs=1e-6)} for r in s] for s in rows]
+    return [
+        [{**r, "jaccard": None if r["jaccard"] is None else pytest.approx(r["jaccard"], abs=1e-6)} for r in s]
+        for s in rows
+    ]
 
 
 @settings(deadline=None, max_examples=30)
@@ -279,7 +284,7 @@ def test_short_documents_are_duplicates_only_if_equal_after_folding():
 def test_an_index_of_another_rule_and_one_that_is_not_there_are_told(tmp_path):
     text = " ".join(article(np.random.default_rng(0), 50))
     deduplicated(tmp_path, [written([text])], DropDuplicates(index="old"))
-    with pytest.raises(RecipeError, match="no such index in .*there are: old"):
+    with pytest.raises(RecipeError, match=r"no such index in .*there are: old"):
         deduplicated(tmp_path, [written([text])], DropDuplicates(earlier="older"))
     with pytest.raises(RecipeError, match="was made with"):
         deduplicated(tmp_path, [written([text])], DropDuplicates(earlier="old", threshold=0.7))

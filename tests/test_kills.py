@@ -15,6 +15,11 @@ import pytest
 from roots import COMMAND, command, digests, environment, unreferenced
 from small_corpus import recipe_values, write_corpus, write_recipe
 
+from marco_data.dataset import Dataset
+from marco_data.dedup import DropDuplicates
+from marco_data.nodes.duplicates import find_duplicates
+from marco_data.steps.sign import Sign
+
 # The step sleeps 0.1 s a document, so that half of all random moments fall into the measure pass.
 SLOW = {"step": "fatal_steps:Sleeps", "arguments": {"seconds": 0.1}}
 TIMEOUT_SECONDS = 120
@@ -32,6 +37,8 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("killed")
     values = recipe_values(write_corpus(folder / "corpus"))
     values["steps"]["extra"] = [SLOW]
+    # Partitions of four documents: each part of dedup is several tasks.
+    values["steps"]["dedup"] = {"partition": 4}
     return write_recipe(folder / "small.yaml", {**values, "shards": {"bytes": 3000, "tokens": 2000}})
 
 
@@ -198,6 +205,25 @@ def test_an_interrupt_ends_everything_in_a_sentence(options, home, recipe, tmp_p
     assert "interrupted; the same command goes on where this one stopped" in told
     assert "Traceback" not in told
     wait_for("everything ended", lambda: not alive(below))
+
+
+PHASES = [
+    node.name for node in find_duplicates(Dataset(), DropDuplicates(), Sign()).nodes if node.name != "dedup_index"
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("node", PHASES)
+def test_a_kill_at_every_phase_of_dedup_leaves_nothing_that_matters(node, home, recipe, reference, tmp_path):
+    options = ("--executor", "local", "--workers", "2")
+    process = start(home, recipe, tmp_path, *options)
+    # The first record of the phase, or of what comes after it where it has nothing to do.
+    later = PHASES[PHASES.index(node) :]
+    wait_for(node, lambda: process.poll() is not None or any(list(tmp_path.glob(f"{n}-*/*.json")) for n in later))
+    process.kill()
+    process.wait()
+    finish(home, recipe, tmp_path, *options)
+    check_root(tmp_path, reference)
 
 
 def test_scratch_of_killed_runs_is_removed_after_a_day(home, recipe, tmp_path):

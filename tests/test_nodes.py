@@ -432,7 +432,7 @@ def test_a_failed_task_stops_what_looks_at_the_whole_corpus_and_nothing_else(tmp
     result = run(dataset, storage, LocalExecutor(), Silent())
 
     assert [f.shard for f in result.failures] == [key]
-    assert (result.stopped_before, result.complete) == ("same_ids", False)
+    assert (result.stopped_before, result.complete) == ("documents", False)
     assert len(result.records["decide"]) == len(first.records["decide"]) - 1
     stage = finish(recipe, dataset, result, storage)
     assert (stage.complete, stage.balanced, [f.shard for f in stage.failures]) == (False, False, [key])

@@ -1,6 +1,6 @@
 """`python -m benchmarks.dedup_scale`: time deduplication, write `benchmarks/DEDUP_SCALE.md`.
 
-    --documents 1e5,1e6,1e7 --peers-up-to 1e6     the whole: an hour of two cores, 30 GB of disk
+    --documents 1e5,1e6,1e7 --peers-up-to 1e6     the whole: about an hour of two quiet cores, 25 GB of disk
     --documents 1e5 --peers-up-to 0               a minute; printed, and written only where --out says
 
 Corpora are made under --root, and found there again by size and seed; they are removed in the end unless --keep is

@@ -106,9 +106,10 @@ def write_texts(one: Corpus) -> int:
     """Bytes of text. A file that is there is taken for what it should be: it gets its name last."""
     planted, size = one.planted(), 0
     one.texts.mkdir(parents=True, exist_ok=True)
-    for number, start in enumerate(range(0, one.documents, FILE_DOCUMENTS)):
+    step = min(FILE_DOCUMENTS, -(-one.documents // WORKERS))  # or starting all workers would belong to larger ones
+    for number, start in enumerate(range(0, one.documents, step)):
         path = one.texts / f"{number:05d}.parquet"
-        stop = min(start + FILE_DOCUMENTS, one.documents)
+        stop = min(start + step, one.documents)
         texts = planted.texts(start, stop)
         size += total_bytes(texts)
         if not path.exists():

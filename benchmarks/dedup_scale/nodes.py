@@ -49,8 +49,8 @@ class NodeTimes:
 class Times:
     """What dedup took. `process_seconds` has starting Python and reading the plan too.
 
-    Memory in bytes: `largest` of one process, `together` of all at once, memory they share counted in each. `disk`:
-    what lies there afterwards; `written`: all that was handed to the system.
+    Memory in bytes: `largest` of one process, `own` without pages of files, `together` of all at once, memory they
+    share counted in each. `disk`: what lies there afterwards; `written`: all that was handed to the system.
     """
 
     documents: int
@@ -58,6 +58,7 @@ class Times:
     processor_seconds: float
     process_seconds: float
     largest: int
+    own: int
     together: int
     disk: int
     written: int
@@ -71,8 +72,9 @@ class Marks(Silent):
         self.marks: list[Mark] = []
 
     def node(self, node: Node, tasks: int, pending: int) -> None:
-        assert pending or node.name in ("measure", BEFORE) or tasks == 0, (node.name, pending)
-        if node.name != "measure":
+        there = not self.marks  # all before dedup is, nothing of dedup
+        assert pending == (0 if there else tasks), f"{pending} of {tasks} tasks of `{node.name}` are to be done"
+        if self.marks or node.name == BEFORE:
             self.mark(node.name, tasks)
 
     def mark(self, name: str, tasks: int = 0) -> None:
@@ -128,9 +130,10 @@ def timed(folder: Path, one: Corpus, workers: int) -> Times:
         processor_seconds=marks[-1].processor - decided.processor,
         process_seconds=end - start,
         largest=watch.peak,
+        own=watch.own,
         together=watch.together,
         disk=size_of(one.root) - before,
-        written=sum(watch.written.values()),
+        written=watch.written,
         nodes=nodes,
     )
 

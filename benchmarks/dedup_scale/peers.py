@@ -133,7 +133,7 @@ def run_peer(peer: Peer, one: Corpus, workers: int, limits: Limits) -> PeerTimes
                 process.wait()
             said.seek(0)
             output = said.read()
-        took = (time.monotonic() - start, watch.processor, watch.peak, watch.together, sum(watch.written.values()))
+        took = (time.monotonic() - start, watch.processor, watch.peak, watch.together, watch.written)
         failed = watch.stopped_for or (f"ended: {_last(output)}" if process.returncode else "")
         if failed:
             return PeerTimes(peer.name, version, one.documents, *took, size_of(out), {}, failed=failed)

@@ -36,7 +36,7 @@ def project(measured: Sequence[Times], documents: float, machines: int) -> list[
     shares = []
     for node in large.nodes:
         spreads = node.tasks > tasks[node.name]
-        cores = machines * CORES if spreads else min(node.tasks, machines * CORES)
+        cores = machines * CORES if spreads else min(max(1, node.tasks), machines * CORES)
         seconds, size = node.processor_seconds * growth, node.bytes * documents / large.documents
         moving = 2 * size / (min(machines, cores) * GIGABYTES_A_SECOND * 1e9)
         shares.append(Share(node.name, seconds, size, spreads, cores, seconds / cores / 3600, moving / 3600))

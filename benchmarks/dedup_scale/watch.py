@@ -15,18 +15,22 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Sample:
-    """Resident bytes at a time of the monotonic clock: of all processes, and of the largest."""
+    """Resident bytes at a time of the monotonic clock: of all processes, and the most that is one's own.
+
+    A process's own is what is no page of a file; those the system takes back when it wants memory.
+    """
 
     at: float
     together: int
-    largest: int
+    own: int
 
 
 @dataclass
 class Watch:
     """Samples of the processes below `pid` and itself, all of which are killed when together they hold `most_bytes`.
 
-    By process: `peaks`, the most it ever held, as the kernel says; `written`, bytes; `busy`, seconds of the processor.
+    By process: `peaks`, the most it ever held, as the kernel says; `busy`, seconds of the processor. `written`: bytes
+    that all of them have handed to the system.
     """
 
     pid: int
@@ -34,7 +38,7 @@ class Watch:
     most_seconds: float = float("inf")
     samples: list[Sample] = field(default_factory=list)
     peaks: dict[int, int] = field(default_factory=dict)
-    written: dict[int, int] = field(default_factory=dict)
+    written: int = 0
     busy: dict[int, float] = field(default_factory=dict)
     stopped_for: str = ""
     _ended: threading.Event = field(default_factory=threading.Event)
@@ -62,18 +66,26 @@ class Watch:
     def together(self) -> int:
         return max((sample.together for sample in self.samples), default=0)
 
+    @property
+    def own(self) -> int:
+        """The most that was a process's own."""
+        return max((sample.own for sample in self.samples), default=0)
+
     def _look(self) -> None:
         began = time.monotonic()
         while not self._ended.wait(EVERY):
-            sizes = []
+            sizes, own, written = [], [], 0
             for pid in family(self.pid):
                 with suppress(OSError, ValueError, StopIteration):
-                    sizes.append(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE)
+                    resident, of_files = Path(f"/proc/{pid}/statm").read_text().split()[1:3]
+                    sizes.append(int(resident) * PAGE)
+                    own.append((int(resident) - int(of_files)) * PAGE)
                     self.peaks[pid] = peak_bytes(pid)
-                    self.written[pid] = _written(pid)
+                    written += _written(pid)
                     self.busy[pid] = _processor_seconds(pid, waited=False)
+            self.written = max(self.written, written)
             if sizes:
-                self.samples.append(Sample(time.monotonic(), sum(sizes), max(sizes)))
+                self.samples.append(Sample(time.monotonic(), sum(sizes), max(own)))
                 self._limit(sum(sizes), time.monotonic() - began)
 
     def _limit(self, size: int, seconds: float) -> None:
@@ -117,6 +129,6 @@ def _processor_seconds(pid: int, *, waited: bool = True) -> float:
 
 
 def _written(pid: int) -> int:
-    """Bytes handed to the system to be written to files or pipes."""
+    """Bytes handed to the system to be written to files or pipes, by it and by its children that are over."""
     rows = Path(f"/proc/{pid}/io").read_text().splitlines()
     return int(next(row.split()[1] for row in rows if row.startswith("wchar")))

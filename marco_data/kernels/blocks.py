@@ -1,7 +1,6 @@
 """Checksums of the blocks of a run file: XXH64 of each block's records, kept in its last eight bytes."""
 
 import numpy as np
-import numpy.typing as npt
 
 from marco_data.kernels.compiled import compiled
 from marco_data.kernels.memory import Bytes
@@ -27,12 +26,3 @@ def damaged(data: Bytes, block: int) -> int:
         if xxh64(data, start, start + block - 8) != checksum:
             return start // block
     return -1
-
-
-@compiled
-def ordered(keys: npt.NDArray[np.uint64]) -> bool:
-    """Whether keys ascend."""
-    for i in range(1, len(keys)):
-        if keys[i] < keys[i - 1]:
-            return False
-    return True

@@ -21,7 +21,8 @@ def band_keys(
 ) -> Ranks:
     """The key of one band of each signature uint32[n, hashes]: the band's number in the highest bits, then a hash.
 
-    FNV-1a over the language's number and the band's hashes, finished as MurmurHash3 does, without its last `shift` bits.
+    FNV-1a over the language's number and the band's hashes, finished as MurmurHash3 does, without its last `shift`
+    bits.
     """
     out = np.empty(len(signatures), np.uint64)
     for i in range(len(signatures)):
@@ -49,14 +50,14 @@ def first_pairs(
     n = len(keys)
     later, earlier = np.empty(n * asked, np.uint64), np.empty(n * asked, np.uint64)
     flags = np.empty(n * asked, np.uint8)
-    # A bucket's first are written with the first member that has more before it: as many as came before, of earlier runs
-    # or of this chunk, or those carried from the chunks before.
+    # A bucket's first are written with the first member that has more before it: as many as came before, of earlier
+    # runs or of this chunk, or those carried from the chunks before.
     rest_keys, rest_ranks = np.empty(2 * n + len(head), np.uint64), np.empty(2 * n + len(head), np.uint64)
     pairs, rest = 0, 0
     for i in range(n):
         if keys[i] != carried[0]:
             carried[0], carried[1], carried[2] = keys[i], np.uint64(0), np.uint64(0)
-        before = np.int64(carried[1])
+        before = int(np.int64(carried[1]))
         new = np.int64(ranks[i] & mask) >= known[np.int64(ranks[i] >> np.uint64(48))]
         for k in range(min(before, asked) if new else 0):
             later[pairs], earlier[pairs], flags[pairs] = ranks[i], head[k], np.uint8(0)
@@ -81,12 +82,19 @@ def first_pairs(
 
 @inlined
 def _bit(bits: Bits, at: int) -> bool:
-    return (bits[at >> 3] >> np.uint8(at & 7)) & np.uint8(1) != 0
+    return bool((bits[at >> 3] >> np.uint8(at & 7)) & np.uint8(1))
 
 
 @compiled
 def open_pairs(
-    keys: Ranks, ranks: Ranks, head: Ranks, carried: Ranks, first: int, bases: npt.NDArray[np.int64], open: Bits, gone: Bits
+    keys: Ranks,
+    ranks: Ranks,
+    head: Ranks,
+    carried: Ranks,
+    first: int,
+    bases: npt.NDArray[np.int64],
+    open: Bits,
+    gone: Bits,
 ) -> tuple[Ranks, Ranks]:
     """(later, earlier) of each open member with the `first` of its bucket that are not gone.
 
@@ -100,7 +108,7 @@ def open_pairs(
         else:
             later, earlier = np.empty(0, np.uint64), np.empty(0, np.uint64)
         pairs = 0
-        own, key, seen = head.copy(), carried[0], np.int64(carried[1])
+        own, key, seen = head.copy(), carried[0], int(np.int64(carried[1]))
         for i in range(len(keys)):
             if keys[i] != key:
                 key, seen = keys[i], 0

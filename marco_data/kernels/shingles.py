@@ -1,9 +1,9 @@
 """The shingles of many texts at once: texts and where their words are in, the distinct hashes of each text out.
 
 A shingle is `size` consecutive words of a text, case folded, one space between them, or `size` consecutive
-characters, case folded, white space left out; its hash is the low half of XXH64 of its UTF-8, seed 0. Words
-without a letter or digit are left out; a text without any other is measured by its characters. A text with fewer
-units than `size` has one shingle, all of it: two short documents are alike only if they are equal.
+characters, case folded, white space and the space of no width left out; its hash is the low half of XXH64 of its
+UTF-8, seed 0. Words without a letter or digit are left out; a text without any other is measured by its characters. A
+text with fewer units than `size` has one shingle, all of it: two short documents are alike only if they are equal.
 
 The specification is the twin in the tests, four lines of Python for each unit.
 """
@@ -13,7 +13,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from marco_data.kernels.characters import ALPHANUMERIC, FOLDED, SPACE, Folding, Table, code_point, width
+from marco_data.kernels.characters import (
+    ALPHANUMERIC,
+    FOLDED,
+    SPACE,
+    ZERO_WIDTH_SPACE,
+    Folding,
+    Table,
+    code_point,
+    width,
+)
 from marco_data.kernels.compiled import compiled, inlined
 from marco_data.kernels.memory import SLACK, Bytes, copy, int64, item, slots_for
 from marco_data.kernels.minhash import Hashes, xxh64
@@ -117,13 +126,13 @@ def _fold_words(
 
 @compiled
 def _fold_characters(data: Bytes, at: int, stop: int, table: Table, folding: Folding, room: Room) -> int:
-    """The text folded, without white space; how many characters that makes."""
+    """The text folded, without white space and the space of no width; how many characters that makes."""
     folded, begins = room.folded, room.units
     to = units = 0
     while at < stop:
         c = code_point(data, at)
         entry, size = item(table, c), width(item(data, at))
-        if not entry & (SPACE | FOLDED):
+        if not entry & (SPACE | FOLDED) and c != ZERO_WIDTH_SPACE:
             begins[units] = to
             units += 1
             to = copy(data, at, at + size, folded, to)

@@ -1,7 +1,7 @@
 """Who stays among documents that may be alike: comparing pairs, and the walk over documents by priority.
 
-Documents are numbered by priority, and an earlier one is always settled before a later one is asked about it, so one walk
-over the pairs sorted by the later document settles all whose earlier ones are known.
+Documents are numbered by priority, and an earlier one is always settled before a later one is asked about it, so one
+walk over the pairs sorted by the later document settles all whose earlier ones are known.
 """
 
 import numpy as np

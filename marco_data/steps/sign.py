@@ -2,9 +2,9 @@
 
 What deduplication knows of a text. A shingle is `Language.shingle_size` consecutive words (case folded, joined
 by one space, punctuation left out) or, for languages written without spaces, characters (case folded, white
-space left out). A document with fewer units has one shingle, all of it; one without a single word (emoji,
-punctuation) is its own white-space-free text. So two short documents are near duplicates only if they are equal
-after folding.
+space and the space of no width left out). A document with fewer units has one shingle, all of it; one without a
+single word (emoji, punctuation) is its own white-space-free text. So two short documents are near duplicates only if
+they are equal after folding. What `frames` match is cut before all this; the hash is that of the whole text.
 
 It judges nothing: which signatures are alike is `dedup`'s to say.
 """
@@ -12,7 +12,7 @@ It judges nothing: which signatures are alike is `dedup`'s to say.
 import hashlib
 from collections.abc import Callable
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ import xxhash
 from pydantic import Field
 
 from marco_data.errors import RecipeError
+from marco_data.frames import Frames, cut_frames
 from marco_data.languages import LANGUAGES, Language
 from marco_data.step import UNICODE, BoundStep, Step, StepOutput, Tools
 from marco_data.words import Texts, find_words, texts_of
@@ -33,15 +34,17 @@ Shingler = Callable[[Texts], tuple[Hashes, Offsets]]
 class Sign(Step):
     """MinHash signatures of `hashes` values.
 
-    `shingle_sizes` replaces the number of words or characters of a shingle by language code.
+    `shingle_sizes` replaces the number of words or characters of a shingle by language code. `frames` are the lines
+    that templates write, see `marco_data.frames`.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     reads: ClassVar[tuple[str, ...]] = ("text",)
     packages: ClassVar[tuple[str, ...]] = ("icu4py", UNICODE)
 
     hashes: int = Field(112, ge=1)
     shingle_sizes: dict[str, int] = Field(default_factory=dict)
+    frames: Frames = ()
 
     @property
     def adds(self) -> pa.Schema:  # type: ignore[override]  # the signature's length is configuration
@@ -57,6 +60,13 @@ class Sign(Step):
         """The language table's shingles and word kinds: facts outside this step that shape its output."""
         rows = [f"{x.code} {x.words} {x.shingle_unit} {x.shingle_size}" for x in LANGUAGES.values()]
         return {"shingles_by_language": hashlib.sha256("\n".join(rows).encode()).hexdigest()}
+
+    def identity(self, tools: Tools) -> dict[str, Any]:
+        """Without frames that of a step that knows none: they were added later, and their absence changes nothing."""
+        identity = super().identity(tools)
+        if not self.frames:
+            del identity["config"]["frames"]
+        return identity
 
     def shingler(self, language: Language) -> Shingler:
         """texts -> (hashes, bounds): text i has the distinct hashes[bounds[i]:bounds[i + 1]], in no order.
@@ -76,7 +86,8 @@ class Sign(Step):
         def of_characters(texts: Texts) -> tuple[Hashes, Offsets]:
             return shingles.character_shingles(texts.data, texts.offsets, characters(), folding(), size)
 
-        return of_words if language.shingle_unit == "word" else of_characters
+        shingled = of_words if language.shingle_unit == "word" else of_characters
+        return (lambda texts: shingled(cut_frames(texts, self.frames))) if self.frames else shingled
 
     def bind(self, language: Language | None, tools: Tools) -> BoundStep:
         if language is None:

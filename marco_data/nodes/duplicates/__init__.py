@@ -2,7 +2,8 @@
 
 `documents` lists what dedup knows of each document; `same_ids`, `same_texts` find what is the same; `ranks` numbers the
 others by priority; `bands` and `buckets` find pairs that may be alike; `verify`, `shingles` and `count` say which are;
-`settle` walks them by priority, and `sidecars` lays the verdicts beside the shards. `docs/dedup.md` tells it with figures.
+`settle` walks them by priority, and `sidecars` lays the verdicts beside the shards. `docs/dedup.md` tells it with
+figures.
 """
 
 from marco_data.dataset import Dataset

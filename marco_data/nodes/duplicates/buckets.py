@@ -1,8 +1,8 @@
 """Who shares a bucket with whom: band keys of all groups merged, a range of keys a task.
 
-In the first round each document is paired with the two first of each of its buckets, which settles nearly all; buckets of
-more than three are kept for the second. There the documents that are still open are paired with all of the
-bucket's `first` that were not dropped. So a bucket of a million near duplicates costs two million pairs and not 64.
+In the first round each document is paired with the two first of each of its buckets, which settles nearly all; buckets
+of more than three are kept for the second. There the documents that are still open are paired with all of the bucket's
+`first` that were not dropped. So a bucket of a million near duplicates costs two million pairs and not 64.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,7 +48,7 @@ class Buckets(Node):
         ranges = key_ranges(rows, 8 * self.rule.partition, most=bands << (64 - key_bits(bands))) if rows else []
         reads = {"bands": digests(files), "known": history.known}
         return [
-            Task(self, f"keys-{i:05d}", {**reads, "range": [f"{a:x}", f"{b:x}"]}, (files, history.known, a, b), 16 * rows)
+            Task(self, f"keys-{i:05d}", {**reads, "range": [f"{a:x}", f"{b:x}"]}, (files, history.known, a, b), rows)
             for i, (a, b) in enumerate(ranges)
         ]
 
@@ -95,7 +95,13 @@ class OpenBuckets(Node):
         spans = [record.facts["spans"] for record in context.done["settle"]]
         reads = {"states": digests(states)}
         return [
-            Task(self, f"keys-{i:05d}", {**reads, "rest": record.data[0].digest}, (record.data, states, spans), 16 * record.data[0].rows)
+            Task(
+                self,
+                f"keys-{i:05d}",
+                {**reads, "pairs": digests(record.data)},
+                (record.data, states, spans),
+                sum(file.bytes for file in record.data),
+            )
             for i, record in enumerate(context.done["buckets"])
         ]
 

@@ -33,6 +33,11 @@ from marco_data.storage import DataFile, Storage
 
 HIGH, LOW, CUT_BY_LIMITS = range(3)
 
+BASE_MEMORY = 0.5e9
+MEMORY_A_DOCUMENT = 1000
+DISK_A_DOCUMENT = 800
+"""Bytes, as `benchmarks/DEDUP_SCALE.md` measures them; on disk a document's signature comes on top."""
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -84,10 +89,22 @@ class Documents(Node):
         for number, shards in enumerate(
             shard_groups(shards_of(context), self.rule.partition), start=history.first_group
         ):
-            reads = {"group": number, "run": history.run, "shards": [[s.measure.digest, s.verdicts.digest] for s in shards]}
+            digests = [[s.measure.digest, s.verdicts.digest] for s in shards]
+            reads = {"group": number, "run": history.run, "shards": digests}
             weight = sum(512 * s.measure.rows for s in shards)
             tasks.append(Task(self, f"group-{number:05d}", reads, (number, history.run, shards), weight))
         return tasks
+
+    def notes(self, context: Context) -> list[str]:
+        documents = sum(c.documents for r in context.done["decide"] for c in r.counts if c.outcome == PASSED)
+        if self.rule.over == "all":
+            documents = sum(file.rows for _, file in measured_shards(context.done["measure"]))
+        at_once = min(documents, self.rule.partition)
+        memory = BASE_MEMORY + MEMORY_A_DOCUMENT * at_once
+        return [
+            f"dedup: {documents:,} documents, {at_once:,} at once: about {memory / 1e9:.1f} GB of memory a worker and "
+            f"{(DISK_A_DOCUMENT + 4 * self.rule.hashes) * documents / 1e9:.1f} GB of disk; {self.rule.banding}"
+        ]
 
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
         number, run, shards = task.inputs
@@ -121,9 +138,7 @@ class Documents(Node):
                 [self._identifiers(table(IDENTIFIER, len(documents), **columns), documents["class"])],
                 IDENTIFIER,
             ),
-            write_run(
-                storage, f"{stem}.texts", [in_order(table(TEXT, len(documents), **columns), TEXT_ORDER)], TEXT
-            ),
+            write_run(storage, f"{stem}.texts", [in_order(table(TEXT, len(documents), **columns), TEXT_ORDER)], TEXT),
         )
         scopes = np.bincount(documents["scope"], minlength=len(SCOPES))
         counts = {str(scope): int(n) for scope, n in enumerate(scopes) if n}
@@ -139,9 +154,7 @@ class Documents(Node):
         """The documents of one shard that dedup looks at, and their text hashes [n, 2]."""
         verdicts = storage.read_table(shard.verdicts.path, ["language", "failed", "reason", "quality_tier"])
         if verdicts.num_rows != shard.measure.rows:
-            raise ShardError(
-                f"`{shard.verdicts.path}` has {verdicts.num_rows} rows for {shard.measure.rows} documents"
-            )
+            raise ShardError(f"`{shard.verdicts.path}` has {verdicts.num_rows} rows for {shard.measure.rows} documents")
         measured = storage.read_table(shard.measure.path, ["id", "text_hash"])
         stays = passed(verdicts).combine_chunks()
         chosen = stays
@@ -163,9 +176,7 @@ class Documents(Node):
         documents["class"] = np.where(np.array(stays)[rows].astype(bool), np.where(low, LOW, HIGH), CUT_BY_LIMITS)
         return documents, keys_of(measured["text_hash"].take(at))
 
-    def _signatures(
-        self, storage: Storage, shards: list[Shard], rows: list[npt.NDArray[np.uint32]]
-    ) -> Iterator[Table]:
+    def _signatures(self, storage: Storage, shards: list[Shard], rows: list[npt.NDArray[np.uint32]]) -> Iterator[Table]:
         for shard, chosen in zip(shards, rows, strict=True):
             with storage.parquet(shard.measure.path) as parquet:
                 start = 0

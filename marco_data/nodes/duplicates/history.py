@@ -1,8 +1,8 @@
 """Earlier runs: what a build left of its documents, so that a new crawl is deduplicated without reading theirs again.
 
-A build whose recipe says `dedup: index: NAME` ends in `indexes/NAME.json` in the root: the records of its documents, ranks,
-band keys and of who was dropped, and those of the runs before it. `earlier: NAME` goes on from there. Earlier documents
-come first by priority, so nothing said of them changes, and runs in order say what one run over all would.
+A build whose recipe says `dedup: index: NAME` ends in `indexes/NAME.json` in the root: the records of its documents,
+ranks, band keys and of who was dropped, and those of the runs before it. `earlier: NAME` goes on from there. Earlier
+documents come first by priority, so nothing said of them changes, and runs in order say what one run over all would.
 """
 
 import json

@@ -1,9 +1,9 @@
 """What the nodes of dedup hand to each other: records of run files, places, ranks and priorities.
 
 A *place* is a document's group of shards and its number in it (32 bits each). A *rank* is its language's number
-(16 bits) and how many documents of that language come before it by priority (48 bits); only documents that are the first
-with their text have one. A *priority* is the run (16 bits) and the class (8 bits): web before generated, and within
-each the quality tiers high, low, dropped by a limit.
+(16 bits) and how many documents of that language come before it by priority (48 bits); only documents that are the
+first with their text have one. A *priority* is the run (16 bits) and the class (8 bits): web before generated, and
+within each the quality tiers high, low, dropped by a limit.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,11 +29,28 @@ DOCUMENT = np.dtype([("id", "<u8", (2,)), ("scope", "<u2"), ("class", "u1"), ("s
 """In order of place: where a document lies, and its id as its source gave it."""
 
 IDENTIFIER = np.dtype(
-    [("id", "<u8"), ("id_low", "<u8"), ("text", "<u8"), ("text_low", "<u8"), ("place", "<u8"), ("scope", "<u2"), ("priority", "<u4")]
-)  # fmt: skip
+    [
+        ("id", "<u8"),
+        ("id_low", "<u8"),
+        ("text", "<u8"),
+        ("text_low", "<u8"),
+        ("place", "<u8"),
+        ("scope", "<u2"),
+        ("priority", "<u4"),
+    ]
+)
 TEXT = np.dtype(
-    [("text", "<u8"), ("text_low", "<u8"), ("scope", "<u2"), ("priority", "<u4"), ("id", "<u8"), ("id_low", "<u8"), ("place", "<u8"), ("gone", "u1")]
-)  # fmt: skip
+    [
+        ("text", "<u8"),
+        ("text_low", "<u8"),
+        ("scope", "<u2"),
+        ("priority", "<u4"),
+        ("id", "<u8"),
+        ("id_low", "<u8"),
+        ("place", "<u8"),
+        ("gone", "u1"),
+    ]
+)
 TEXT_ORDER = ("text", "text_low", "scope", "priority", "id", "id_low", "place", "gone")
 """A document among those of its text; `gone` takes back the same record without it."""
 
@@ -76,9 +93,17 @@ STATE = np.dtype([("open", "u1"), ("gone", "u1")])
 
 DROPPED_BY = np.dtype([("rank", "<u8"), ("survivor", "<u8"), ("jaccard", "<f8"), ("counted", "u1")])
 LINE = np.dtype(
-    [("place", "<u8"), ("reason", "u1"), ("id", "<u8", (2,)), ("twin", "<u8", (2,)), ("jaccard", "<f4"), ("counted", "u1"), ("size", "<i4")]
-)  # fmt: skip
-"""What is said of one document: a reason (0: none), its id where it got a new one, the id of the kept one it is like."""
+    [
+        ("place", "<u8"),
+        ("reason", "u1"),
+        ("id", "<u8", (2,)),
+        ("twin", "<u8", (2,)),
+        ("jaccard", "<f4"),
+        ("counted", "u1"),
+        ("size", "<i4"),
+    ]
+)
+"""What is said of one document: a reason (0: none), its id where it is new, the id of the kept one it is like."""
 
 
 @dataclass(frozen=True)

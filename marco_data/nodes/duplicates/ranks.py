@@ -1,7 +1,7 @@
 """Numbers by priority: how many documents of its language come before each one that is the first with its text.
 
-In: those documents and their copies sorted by priority, a few cells a task. Out: ids and places in order of rank, places
-with their ranks sorted by place, and the copies by the rank of what they copy.
+In: those documents and their copies sorted by priority, a few cells a task. Out: ids and places in order of rank,
+places with their ranks sorted by place, and the copies by the rank of what they copy.
 """
 
 from dataclasses import dataclass
@@ -89,9 +89,10 @@ class Ranks(Node):
             placed.append(table(PLACED, len(kept), place=kept["place"], rank=rank[original]))
             copied.append(table(COPY, int((~original).sum()), rank=rank[~original], place=chunk["place"][~original]))
         stem = f"{self.folder}/{task.key}"
+        by_place = in_order(np.concatenate([np.empty(0, PLACED), *placed]), ("place",))
         data = (
             write_run(storage, f"{stem}.ranked", ranked, RANKED, block=128),
-            write_run(storage, f"{stem}.placed", [in_order(np.concatenate([np.empty(0, PLACED), *placed]), ("place",))], PLACED),
+            write_run(storage, f"{stem}.placed", [by_place], PLACED),
             write_run(storage, f"{stem}.copies", copied, COPY),
         )
         spans = [[rank_of(scope, base[scope]), n] for scope, n in sorted(ranges.items()) if n]

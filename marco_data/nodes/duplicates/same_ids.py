@@ -7,6 +7,7 @@ Of an id that an earlier run knows with one text, that text keeps it, whatever l
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,7 +37,7 @@ def key_ranges(rows: int, partition: int, least: int = 0, most: int = 1 << 64) -
     """Equal ranges of keys that are hashes, of about `partition` of the rows each."""
     n = max(1, -(-rows // partition))
     bounds = [least + (most - least) * i // n for i in range(n + 1)]
-    return list(zip(bounds, bounds[1:], strict=False))
+    return list(pairwise(bounds))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,11 +85,12 @@ class SameTexts(Node):
         files = nth(history.all("documents"), 3) + nth(context.done["same_ids"], 1)
         rows = sum(file.rows for file in files)
         scopes = scopes_of(context)
-        reads = {"texts": digests(files), "scopes": {str(k): v for k, v in sorted(scopes.items())}}
+        reads: dict[str, Any] = {"texts": digests(files), "scopes": {str(k): v for k, v in sorted(scopes.items())}}
         new = history.first_group << PLACE_SHIFT
         reads |= {"partition": self.rule.partition, "run": history.run, "new": new}
+        inputs = (files, scopes, history.run, new)
         return [
-            Task(self, f"texts-{i:05d}", {**reads, "range": [f"{a:x}", f"{b:x}"]}, (files, scopes, history.run, new, a, b), 47 * rows)
+            Task(self, f"texts-{i:05d}", {**reads, "range": [f"{a:x}", f"{b:x}"]}, (*inputs, a, b), 47 * rows)
             for i, (a, b) in enumerate(key_ranges(rows, self.rule.partition) if rows else [])
         ]
 
@@ -100,9 +101,9 @@ class SameTexts(Node):
         for own, original in _distinct(merged(parts, TEXT_ORDER, MERGED_ROWS, whole=PLACE)):
             # Of earlier runs everything is known; what copies one of theirs follows it.
             old = original < new
-            copies = own[(own["place"] >= new) & old]
             here.append(own[~old])
-            again.append(table(AGAIN, len(copies), original=original[(own["place"] >= new) & old], place=copies["place"]))
+            mine = old & (own["place"] >= new)
+            again.append(table(AGAIN, int(mine.sum()), original=original[mine], place=own["place"][mine]))
         distinct = in_order(np.concatenate(here), DISTINCT_ORDER)
         stem = f"{self.folder}/{task.key}"
         data = (
@@ -159,4 +160,5 @@ def _stays(chunk: Table) -> npt.NDArray[np.bool_]:
     same = ~changes(chunk, PLACE)
     taken_back = np.zeros(len(chunk), np.bool_)
     taken_back[:-1] = gone[1:] & same[1:]
-    return ~gone & ~taken_back
+    stays: npt.NDArray[np.bool_] = ~gone & ~taken_back
+    return stays

@@ -1,11 +1,11 @@
 """The walk by priority: who stays, and what is said of the others.
 
-In: pairs that are alike, sorted by the later document; a task for some whole languages. `Settle` walks the first round and
-leaves which documents are open and gone (`states`); `SettleOpen` the second, after which none is open, and writes
-a line for every document of which anything is to be said, sorted by place.
+In: pairs that are alike, sorted by the later document; a task for some whole languages. `Settle` walks the first round
+and leaves which documents are open and gone (`states`); `SettleOpen` the second, after which none is open, and writes a
+line for every document of which anything is to be said, sorted by place.
 
-Memory: five bytes a document of the languages of one task. It is the one thing that no partition bounds: a language of 1e9
-documents takes 5 GB.
+Memory: five bytes a document of the languages of one task. It is the one thing that no partition bounds: a language of
+1e9 documents takes 5 GB.
 """
 
 from collections.abc import Iterator, Sequence
@@ -369,5 +369,3 @@ class Lines:
         lines = in_order(np.concatenate([np.empty(0, LINE), *self.parts]), ("place",))
         self.files.append(write_run(self.storage, f"{self.stem}-{len(self.files):04d}", [lines], LINE))
         self.parts, self.rows = [], 0
-
-

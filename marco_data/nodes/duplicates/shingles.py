@@ -1,7 +1,8 @@
 """The shingles of documents whose signatures leave doubt, and the pairs counted on them.
 
-`Shingles` is a task for a group: it reads the text of the places asked for, shard by shard, and leaves their sets of shingle
-hashes. `CountPairs` is a task for a range of ranks: it looks the sets up and counts |A and B| / |A or B| of each pair.
+`Shingles` is a task for a group: it reads the text of the places asked for, shard by shard, and leaves their sets of
+shingle hashes. `CountPairs` is a task for a range of ranks: it looks the sets up and counts |A and B| / |A or B| of
+each pair.
 """
 
 from collections.abc import Iterator, Sequence
@@ -74,7 +75,8 @@ class Shingles(Node):
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
         group, wanted = task.inputs
         places = wanted_of(storage, group, wanted)
-        documents = RunFile(storage, group.documents).take((places & np.uint64((1 << PLACE_SHIFT) - 1)).astype(np.int64))
+        numbers = (places & np.uint64((1 << PLACE_SHIFT) - 1)).astype(np.int64)
+        documents = RunFile(storage, group.documents).take(numbers)
         sizes: list[int] = []
         stem = f"{self.folder}/{task.key}"
 
@@ -191,9 +193,7 @@ class CountPairsOpen(CountPairs):
     round: ClassVar[int] = 1
 
 
-def _jaccards(
-    pairs: Table, ranked: Ranked, sets: dict[int, tuple[RunFile, RunFile]]
-) -> npt.NDArray[np.float64]:
+def _jaccards(pairs: Table, ranked: Ranked, sets: dict[int, tuple[RunFile, RunFile]]) -> npt.NDArray[np.float64]:
     from marco_data.kernels import survivors
 
     if not len(pairs):

@@ -1,7 +1,7 @@
 """The verdicts of dedup, laid beside each shard: the last word of all passes so far.
 
-In: the lines of `same_ids` and `settle_open`, by place. Out: for each measure shard a sidecar with a row for each of its
-rows, in its order: `row_id`, `id` (new where an id stood for two texts), `reason`, `dup_of`, `jaccard`,
+In: the lines of `same_ids` and `settle_open`, by place. Out: for each measure shard a sidecar with a row for each of
+its rows, in its order: `row_id`, `id` (new where an id stood for two texts), `reason`, `dup_of`, `jaccard`,
 `jaccard_exact`, `cluster_size` and `kept`.
 """
 

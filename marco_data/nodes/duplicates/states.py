@@ -34,7 +34,8 @@ class States:
 
     def _bits(self, bits: npt.NDArray[np.uint8], ranks: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
         at = self.bases[(ranks >> np.uint64(SCOPE_SHIFT)).astype(np.int64)] + (ranks & NUMBER).astype(np.int64)
-        return (bits[at >> 3] >> (at & 7).astype(np.uint8)) & 1 == 1
+        set_bits: npt.NDArray[np.bool_] = (bits[at >> 3] >> (at & 7).astype(np.uint8)) & 1 == 1
+        return set_bits
 
     def is_open(self, ranks: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
         return self._bits(self.open, ranks)

@@ -3,8 +3,8 @@
 In: pairs sorted by the later document, a range of ranks a task; signatures, looked up by place. Out: the pairs that are
 alike or in doubt (`FOUND`), and the places whose shingles are asked for.
 
-A document's earlier ones are known, in the first round, up to the least at which one of its buckets has more; what comes
-after that waits for the second round, and so does what comes after an earlier one that is alike for certain.
+A document's earlier ones are known, in the first round, up to the least at which one of its buckets has more; what
+comes after that waits for the second round, and so does what comes after an earlier one that is alike for certain.
 """
 
 import math
@@ -75,7 +75,8 @@ class Verify(Node):
                 start, stop = spans[0][0], sum(spans[-1])
                 inputs = (pairs, ranked, groups, start, stop)
                 weight = sum(512 * n for _, n in spans)
-                tasks.append(Task(self, f"ranks-{i:05d}", {**reads, "range": [f"{start:x}", f"{stop:x}"]}, inputs, weight))
+                said = {**reads, "range": [f"{start:x}", f"{stop:x}"]}
+                tasks.append(Task(self, f"ranks-{i:05d}", said, inputs, weight))
         return tasks
 
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
@@ -101,9 +102,7 @@ class Verify(Node):
         from_groups = np.unique(requests >> np.uint64(PLACE_SHIFT)).tolist()
         return Outcome((judged, wanted), facts={"doubtful": doubtful, "groups": from_groups})
 
-    def _judged(
-        self, pairs: Table, ranked: Ranked, signatures: "Signatures"
-    ) -> tuple[Table, npt.NDArray[np.uint64]]:
+    def _judged(self, pairs: Table, ranked: Ranked, signatures: "Signatures") -> tuple[Table, npt.NDArray[np.uint64]]:
         """FOUND of some documents' pairs, and the places of those in doubt."""
         from marco_data.kernels import survivors
 
