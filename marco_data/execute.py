@@ -260,8 +260,7 @@ def run(
 ) -> Run:
     """Walk the plan. A node that looks at the whole corpus starts only if no shard before it has failed.
 
-    `waive` names shards that may be missing, and alarms that may be passed over: any other that `watch` raises over a
-    finished node stops the run before the next. `only` runs one shard of a node and nothing after it.
+    `waive` names shards that may be missing and alarms that do not stop the run; `only` runs one shard and no more.
     """
     result = Run()
     waived = set(waive)
@@ -270,8 +269,7 @@ def run(
     storage.remove_stale_scratch()
     with _RunLog(storage) as log, Interrupts() as interrupts:
         for node in dataset.nodes:
-            missing = len(result.manifests) < len(result.records)
-            if (node.whole and missing) or not all(alarm.waived for alarm in result.alarms):
+            if (node.whole and len(result.manifests) < len(result.records)) or not all(a.waived for a in result.alarms):
                 result.stopped_before = node.name
                 break
             context = Context(storage, Tools(), result.records)
@@ -293,8 +291,7 @@ def run(
             if only is not None and chosen:
                 break
             if watch is not None and only is None and len(result.manifests) == len(result.records):
-                raised = watch(node.name, result.records)
-                result.alarms += [replace(alarm, waived=alarm.name in waived) for alarm in raised]
+                result.alarms += [replace(a, waived=a.name in waived) for a in watch(node.name, result.records)]
     return result
 
 
