@@ -19,7 +19,10 @@ MAX_PREFIXES = 30_000  # Megatron numbers the datasets of a blend in int16
 
 @dataclass(frozen=True)
 class BlendShard:
-    """One finished shard; `prefix` is relative to the folder of `blend.json`."""
+    """One finished shard; `prefix` is relative to the folder of `blend.json`.
+
+    It holds each document once; a round over its language and part sees it `repeats` times.
+    """
 
     prefix: str
     part: str
@@ -27,6 +30,7 @@ class BlendShard:
     source: str
     documents: int
     tokens: int
+    repeats: int = 1
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ def blend_json(
 ) -> dict[str, Any]:
     """The content of `blend.json`: what a trainer draws, what was asked for, and where the next stage starts.
 
-    `tokens` are in the shards, once; `drawn` is what the stage sees of them, in `epochs` rounds. A part's
+    `tokens` are in the shards, once; `drawn` is what the stage sees of them, in `epochs` rounds: those of its language
+    and part, times the `repeats` of the shard. A part's
     shortfall here is requested - drawn, so it includes what was left because the next document did not fit.
     `starts` are where this stage started, `ends` where the next one of its branch does. Raises ShardError if
     the shards do not hold what was selected, RecipeError for more shards than Megatron can number.
@@ -59,7 +64,7 @@ def blend_json(
     drawn = {}
     for share in allocation.shares:
         key = (share.language, share.part)
-        taken = intervals[key].tokens if key in intervals else 0
+        taken = intervals[key].seen if key in intervals else 0
         drawn[key] = share.target if share.target > share.available else taken
     total = sum(drawn.values())
     return {
@@ -88,16 +93,18 @@ def _check_shards(intervals: Mapping[Key, Interval], shards: Sequence[BlendShard
     spaced = [shard.prefix for shard in shards if any(c.isspace() for c in shard.prefix)]
     if spaced:
         raise RecipeError(f"Megatron's blend file cannot name `{spaced[0]}`", hint="use names without spaces")
-    held: dict[Key, list[int]] = defaultdict(lambda: [0, 0])
+    held: dict[Key, list[int]] = defaultdict(lambda: [0, 0, 0])
     for shard in shards:
-        held[shard.language, shard.part][0] += shard.documents
-        held[shard.language, shard.part][1] += shard.tokens
-    selected = {key: [i.documents, i.tokens] for key, i in intervals.items() if i.documents}
+        sums = held[shard.language, shard.part]
+        sums[0] += shard.documents
+        sums[1] += shard.tokens
+        sums[2] += shard.tokens * shard.repeats
+    selected = {key: [i.documents, i.tokens, i.seen] for key, i in intervals.items() if i.documents}
     for key in sorted(held.keys() | selected.keys()):
         if held.get(key) != selected.get(key):
             raise ShardError(
-                f"the shards of {key[0]} in `{key[1]}` hold {held.get(key, [0, 0])} documents and tokens, "
-                f"{selected.get(key, [0, 0])} were selected"
+                f"the shards of {key[0]} in `{key[1]}` hold {held.get(key, [0, 0, 0])} documents, tokens and tokens of "
+                f"a round, {selected.get(key, [0, 0, 0])} were selected"
             )
 
 
@@ -107,7 +114,7 @@ def _entries(
     rows = []
     for shard in sorted(shards, key=lambda s: s.prefix):
         key = (shard.language, shard.part)
-        epochs = Fraction(drawn[key], intervals[key].tokens)
+        epochs = Fraction(drawn[key], intervals[key].seen) * shard.repeats
         rows.append({**vars(shard), "weight": float(shard.tokens * epochs / total), "epochs": float(epochs)})
     return rows
 

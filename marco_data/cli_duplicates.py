@@ -89,7 +89,7 @@ def _print_weights(lookup: Lookup, config: Rehydrate, language: str | None, form
             "this build does not know the cluster sizes of what its limits dropped",
             hint="build with `steps: {dedup: {over: all}}`",
         )
-    steps = judges(lookup.stage.nodes["decide"]["identity"])
+    steps = judges([step["step"] for step in lookup.stage.nodes["decide"]["identity"]["config"]["steps"]])
     table = tally_files(lookup.storage, zip(lookup.verdicts, lookup.sidecars, strict=True), steps)
     languages = [language] if language else lookup.stage.recipe["languages"]
     weights = rehydration_weights({code: table[code] for code in languages if code in table}, config)

@@ -11,6 +11,8 @@ Pure arithmetic: knows no text, no file and no shard.
   those that have less than their share first, their surplus passed on.
 - No language gives more than `available x max_epochs`. Where `spill: unimax`, what listed languages cannot
   fill goes, by the same rule, to the other listed languages of the part that have room.
+- A document that counts for more than one (`rehydrate`) has its tokens counted so often, in what is available and in
+  what is taken: `available`, targets and budgets are tokens that are seen.
 - A document's place is `hash(id, family seed)`. A stage takes the documents from its start on while their
   tokens stay within the target, so weights and budgets only move an interval's end, and a stage that starts
   at the end of the one before shares no document with it.
@@ -267,6 +269,7 @@ def unimax(budget: int, caps: Mapping[str, int]) -> dict[str, int]:
 class Interval:
     """The documents whose hash h has lo <= h < hi: `documents` of them, with `tokens` in all.
 
+    A round over them sees `repeated` tokens more, where some documents count for more than one (`rehydrate`).
     `hi` is 2^64 where every document from `lo` on is taken, else the hash of the first one that is not.
     """
 
@@ -274,6 +277,12 @@ class Interval:
     hi: int
     documents: int
     tokens: int
+    repeated: int = 0
+
+    @property
+    def seen(self) -> int:
+        """The tokens of one round."""
+        return self.tokens + self.repeated
 
 
 def selection_hashes(ids: Iterable[str], family_seed: str) -> npt.NDArray[np.uint64]:

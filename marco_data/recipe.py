@@ -22,6 +22,7 @@ from marco_data.errors import RecipeError
 from marco_data.frames import Frames
 from marco_data.languages import LANGUAGES, canonical
 from marco_data.mix import MixturePart, parse_tokens, parts_by_source
+from marco_data.rehydrate import Rehydrate
 from marco_data.sources import Source
 from marco_data.step import fingerprint
 from marco_data.steps.apply_limits import ApplyLimits, load_limits
@@ -189,6 +190,7 @@ class Recipe(Section):
     languages: Codes
     sources: dict[Annotated[str, Field(pattern=f"^{NAME}$")], Source]
     steps: Steps = Steps()
+    rehydrate: Rehydrate | None = None
     mixture: Annotated[dict[Annotated[str, Field(pattern=f"^{NAME}$")], MixturePart], Field(min_length=1)]
     limits: Limits = Limits()
     keep_dropped: KeepDropped = KeepDropped()
@@ -234,6 +236,13 @@ class Recipe(Section):
             wrong = what_is_wrong(self.limits.removal, reasons, user_steps, self.sources)
             if wrong is not None:
                 raise _WrongAt(("limits", "removal", *wrong[0]), wrong[1])
+        return self
+
+    @model_validator(mode="after")
+    def _knows_the_sizes_of_clusters(self) -> "Recipe":
+        if self.rehydrate is not None and self.steps.dedup.over != "all":
+            message = "repeats by cluster size need what limits dropped in the clusters: `steps: {dedup: {over: all}}`"
+            raise _WrongAt(("rehydrate",), message)
         return self
 
     @property

@@ -247,7 +247,7 @@ def _write_blend(stage: Stage, dataset: Dataset, storage: Storage) -> None:
     storage.replace(f"{stage.folder}/blend.txt", blend_text(blend).encode())
 
 
-_BLEND_KEYS = ("part", "language", "source", "documents", "tokens")
+_BLEND_KEYS = ("part", "language", "source", "documents", "tokens", "repeats")
 
 
 def load_stage(storage: Storage, family: str, stage: int | None, recipe: Recipe | None = None) -> Stage:

@@ -7,6 +7,7 @@ returns a plan; steps of its own are pydantic models, see `marco_data.step.Step`
 
 from marco_data.dataset import Dataset
 from marco_data.languages import LANGUAGES
+from marco_data.nodes.cluster_sizes import ClusterSizes, judges
 from marco_data.nodes.decide import Decide
 from marco_data.nodes.duplicates import find_duplicates
 from marco_data.nodes.measure import Measure
@@ -47,13 +48,12 @@ def build_stage(recipe: Recipe, *, sample: float = 1.0, verify: bool = False) ->
         languages=recipe.languages,
         seed=recipe.family_seed,
         after=recipe.after,
+        rehydrate=recipe.rehydrate,
     )
-    return (
-        find_duplicates(Dataset().then(measure).then(decide), recipe.steps.dedup, sign)
-        .then(tokenize)
-        .then(mix)
-        .then(Shards(tokenize=tokenize, mix=mix, shard_tokens=recipe.shards.tokens))
-    )
+    judged = find_duplicates(Dataset().then(measure).then(decide), recipe.steps.dedup, sign)
+    if recipe.rehydrate is not None:
+        judged = judged.then(ClusterSizes(steps=judges([step.name() for step in decide.steps])))
+    return judged.then(tokenize).then(mix).then(Shards(tokenize=tokenize, mix=mix, shard_tokens=recipe.shards.tokens))
 
 
 def text_steps(recipe: Recipe, sign: Sign) -> tuple[Step, ...]:

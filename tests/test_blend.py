@@ -94,26 +94,42 @@ def test_the_text_is_what_megatron_parses():
     assert sum(float(word) for word in words[0::2]) == pytest.approx(1)
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 10**9)), min_size=1, max_size=20), st.booleans())
+SIZES = st.tuples(st.sampled_from("abc"), st.integers(1, 10**9), st.integers(1, 10))
+
+
+@given(st.lists(SIZES, min_size=1, max_size=20), st.booleans())
 def test_entries_sum_to_the_blend(sizes, budgeted):
-    shards = [BlendShard(f"s{i}", name, "eng_Latn", name, 1, tokens) for i, (name, tokens) in enumerate(sizes)]
-    available = {("eng_Latn", name): sum(t for n, t in sizes if n == name) for name, _ in sizes}
-    intervals = {
-        key: Interval(0, HASH_END, sum(n == key[1] for n, _ in sizes), tokens) for key, tokens in available.items()
-    }
+    shards = [BlendShard(f"s{i}", name, "eng_Latn", name, 1, tokens, n) for i, (name, tokens, n) in enumerate(sizes)]
+    available = {("eng_Latn", name): sum(t * n for other, t, n in sizes if other == name) for name, _, _ in sizes}
+    intervals = {}
+    for key, seen in available.items():
+        tokens = [t for name, t, _ in sizes if name == key[1]]
+        intervals[key] = Interval(0, HASH_END, len(tokens), sum(tokens), seen - sum(tokens))
     mixture = {name: MixturePart(weight=1, max_epochs=100) for name in "abc"}
     budget = 90 * max(available.values()) if budgeted else None
     made = blend_json(HEADER, allocate(available, mixture, budget), intervals, shards, starts={})
     assert sum(entry["weight"] for entry in made["entries"]) == pytest.approx(1)
     assert sum(entry["tokens"] for entry in made["entries"]) == made["tokens"]
     assert sum(e["tokens"] * e["epochs"] for e in made["entries"]) == pytest.approx(made["drawn"])
-    assert sum(row["drawn"] + row["shortfall"] for row in made["parts"]) == (budget or made["tokens"])
+    assert sum(row["drawn"] + row["shortfall"] for row in made["parts"]) == (budget or sum(available.values()))
+
+
+def test_documents_that_count_for_more_are_drawn_so_much_more_often():
+    key = ("eng_Latn", "web")
+    shards = [BlendShard("s0", "web", "eng_Latn", "web", 3, 30), BlendShard("s1", "web", "eng_Latn", "web", 1, 10, 4)]
+    allocation = allocate({key: 70}, {"web": MixturePart(weight=1, max_epochs=2)}, 105)
+    made = blend_json(HEADER, allocation, {key: Interval(0, HASH_END, 4, 40, 30)}, shards, starts={})
+    assert (made["tokens"], made["drawn"]) == (40, 105)
+    assert [(e["repeats"], e["epochs"], e["weight"]) for e in made["entries"]] == [
+        (1, 1.5, pytest.approx(45 / 105)),
+        (4, 6.0, pytest.approx(60 / 105)),
+    ]
 
 
 def test_shards_that_do_not_hold_what_was_selected_are_refused():
-    with pytest.raises(ShardError, match=r"zho_Hans in `web` hold \[25, 300\].*\[40, 395\]"):
+    with pytest.raises(ShardError, match=r"zho_Hans in `web` hold \[25, 300, 300\].*\[40, 395, 395\]"):
         blend(SHARDS[1:])
-    with pytest.raises(ShardError, match=r"eng_Latn in `code` hold \[6, 60\].*\[0, 0\]"):
+    with pytest.raises(ShardError, match=r"eng_Latn in `code` hold \[6, 60, 60\].*\[0, 0, 0\]"):
         blend(intervals={key: interval for key, interval in INTERVALS.items() if key[1] == "web"})
 
 

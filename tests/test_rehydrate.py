@@ -128,4 +128,4 @@ def test_documents_are_tallied_by_what_judged_them_and_how_many_they_were():
 
 def test_the_steps_that_judge_are_those_after_the_language_is_known():
     names = ["url_block_list", "select_language", "quality", "my_step"]
-    assert judges({"config": {"steps": [{"step": name} for name in names]}}) == ("quality", "my_step")
+    assert judges(names) == ("quality", "my_step")

@@ -6,7 +6,7 @@ dropped have no signature, and those of another language were not judged: neithe
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,9 +21,8 @@ from marco_data.storage import DataFile, Storage
 JUDGES_AFTER = "select_language"
 
 
-def judges(decide: Mapping[str, Any]) -> tuple[str, ...]:
-    """The steps that drop documents of languages the recipe wants, by the identity of a `decide` node."""
-    names = [step["step"] for step in decide["config"]["steps"]]
+def judges(names: Sequence[str]) -> tuple[str, ...]:
+    """Of the names of the steps that decide, those of steps that drop documents of languages the recipe wants."""
     return tuple(names[names.index(JUDGES_AFTER) + 1 :]) if JUDGES_AFTER in names else tuple(names)
 
 

@@ -3,7 +3,9 @@
 In: tokenized shards and the mix's intervals. Out: for each (part, language, source) one or more
 `<part>/<language>/<source>-<group>.<hash>.bin` / `.idx` with a `.lineage.parquet` beside them: one row a document, in
 the shard's order, that says where it came from. A tokenized file belongs to a group by the hash of its name, so that
-a new input file rewrites one group; memory holds lengths and places, the tokens go through a scratch file.
+a new input file rewrites one group. Documents that a round sees more than once (`rehydrate`) have shards of their own,
+`<source>.x<repeats>-...`, which hold each of them once: how often they are drawn is the blend's matter. Memory holds
+lengths and places, the tokens go through a scratch file.
 """
 
 import hashlib
@@ -19,7 +21,7 @@ import pyarrow.compute as pc
 
 from marco_data.dataset import Context, Node, Outcome, Task
 from marco_data.mix import Interval, selection_hashes
-from marco_data.nodes.mix import Mix, intervals_of, within
+from marco_data.nodes.mix import Mix, Repeats, intervals_of, repeats_of, within
 from marco_data.nodes.tokenize import Tokenize
 from marco_data.records import KEPT, Count, Record
 from marco_data.step import Tools
@@ -57,6 +59,7 @@ class Shards(Node):
         facts = context.done["mix"][0].facts
         intervals = intervals_of(facts)
         by_place: dict[tuple[str, str], list[Record]] = defaultdict(list)
+        repeats = repeats_of(context, self.mix.rehydrate)
         for record in context.done["tokenize"]:
             for place in dict.fromkeys((c.language, c.source) for c in record.counts):
                 by_place[place].append(record)
@@ -74,17 +77,22 @@ class Shards(Node):
                     "place": [part, language, source, group],
                     "interval": [f"{interval.lo:016x}", f"{interval.hi:016x}"],
                 }
-                inputs = (part, language, source, group, [r.data[0] for r in members], interval)
-                name = f"{part}-{language}-{source}-{group:03d}"
+                times, files = row["repeats"], [r.data[0] for r in members]
+                if self.mix.rehydrate:
+                    sidecars = [repeats.sidecars[file.path].digest for file in files]
+                    reads |= {"repeats": times, "weights": repeats.identity.get(language, []), "sidecars": sidecars}
+                inputs = (part, language, source, group, files, interval, times, repeats.only(language, files))
+                name = f"{part}-{language}-{source}{_repeated(times)}-{group:03d}"
                 tasks.append(Task(self, name, reads, inputs, 4 * row["tokens"] // groups))
         return tasks
 
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
-        part, language, source, group, files, interval = task.inputs
+        part, language, source, group, files, interval, times, repeats = task.inputs
         tokenizer = Tokenizer.load(tools.path(self.tokenize.tokenizer), self.tokenize.end_of_document)
-        stem = f"{self.folder}/{part}/{language}/{source}-{group:03d}"
+        stem = f"{self.folder}/{part}/{language}/{source}{_repeated(times)}-{group:03d}"
+        wanted = Wanted(language, source, interval, times, repeats)
         with storage.scratch() as folder:
-            gathered = _gather(storage, files, language, source, interval, self.mix.seed, folder / "tokens.partial")
+            gathered = _gather(storage, files, wanted, self.mix.seed, folder / "tokens.partial")
             if gathered.documents == 0:
                 return Outcome(facts={"shards": []})
             with (
@@ -110,6 +118,7 @@ class Shards(Node):
             "language": language,
             "source": source,
             "lineage": lineage.path,
+            "repeats": times,
             **total,
         }
         count = Count(
@@ -122,6 +131,22 @@ class Shards(Node):
             tokens=total["tokens"],
         )
         return Outcome((tokens, index, lineage), (count,), {"shards": [shard]})
+
+
+def _repeated(times: int) -> str:
+    """What tells shards of repeated documents apart; no source has a point in its name."""
+    return f".x{times}" if times > 1 else ""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The documents of a shard."""
+
+    language: str
+    source: str
+    interval: Interval
+    times: int
+    repeats: Repeats
 
 
 def _group(record: Record, groups: int) -> int:
@@ -163,9 +188,7 @@ class Gathered:
 def _gather(
     storage: Storage,
     files: list[DataFile],
-    language: str,
-    source: str,
-    interval: Interval,
+    wanted: Wanted,
     seed: str,
     scratch: Path,
 ) -> Gathered:
@@ -173,16 +196,18 @@ def _gather(
     ids, names, rows, lengths, places, size = [], [], [], [], [], 0
     with scratch.open("wb") as out:
         for file in files:
+            sizes = wanted.repeats.sizes(storage, file.path)
             with storage.parquet(file.path) as parquet:
                 for group in range(parquet.num_row_groups):
-                    if not _has_language(parquet, group, language):
+                    if not _has_language(parquet, group, wanted.language):
                         continue
                     table = parquet.read_row_group(group)
                     table = table.filter(
-                        pc.and_(pc.equal(table["language"], language), pc.equal(table["source"], source))
+                        pc.and_(pc.equal(table["language"], wanted.language), pc.equal(table["source"], wanted.source))
                     )
                     hashes = selection_hashes(table["id"].to_pylist(), seed)
-                    inside = within(hashes, interval)
+                    seen = wanted.repeats.of(wanted.language, sizes, table) == wanted.times
+                    inside = within(hashes, wanted.interval) & seen
                     chosen = table.filter(pa.array(inside)).combine_chunks()
                     out.write(pc.list_flatten(chosen["tokens"]).to_numpy().astype(np.uint32).tobytes())
                     ids += chosen["id"].to_pylist()
