@@ -18,14 +18,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection
-from types import FrameType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import pyarrow as pa
 
 from marco_data.alarms import Alarm, Watch
 from marco_data.dataset import Context, Dataset, Node, Task
 from marco_data.errors import DamagedFile, MarcoError, RecipeError, RetryableError
+from marco_data.interrupts import Interrupts
 from marco_data.records import Record, add_counts, commit_record, load_record
 from marco_data.step import Tools, fingerprint
 from marco_data.storage import DISK_FULL, Storage, canonical_json, write_parquet
@@ -295,38 +295,6 @@ def run(
     return result
 
 
-class Interrupts:
-    """Ctrl-C, heard also where the exception it raises is lost.
-
-    A signal that comes during a kernel is handled in the first Python after it, which may be the unpickling of a named
-    tuple's class that numba does itself: it drops whatever is raised there, and the run would go on to its end.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: Any = None
-
-    def __enter__(self) -> Self:
-        # Only the main thread may; a handler that somebody else has set is theirs.
-        main = threading.current_thread() is threading.main_thread()
-        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            self._before = signal.signal(signal.SIGINT, self._hear)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        signal.default_int_handler(number, frame)
-
-    def check(self) -> None:
-        """Raise KeyboardInterrupt if one was asked for."""
-        if self.asked:
-            raise KeyboardInterrupt
-
-
 def _is_waived(task: Task, waived: set[str], result: Run) -> bool:
     if task.key not in waived:
         return False
@@ -342,7 +310,7 @@ def _run_node(
     executor: Executor,
     progress: Progress,
     log: "_RunLog",
-    interrupts: "Interrupts",
+    interrupts: Interrupts,
     result: Run,
 ) -> list[Record]:
     there = set(storage.names(node.folder))
