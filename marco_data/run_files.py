@@ -190,15 +190,17 @@ class RunFile:
 
 def in_order(records: Table, names: Sequence[str]) -> Table:
     """Records sorted by the fields `names`; few of them share the first."""
-    first = records[names[0]]
+    first = np.ascontiguousarray(records[names[0]])
     order = np.argsort(first)  # the fast unstable sort: what it leaves open is sorted again below
-    ties = np.flatnonzero(first[order[1:]] == first[order[:-1]])
-    if len(ties) and len(names) > 1:
+    if len(names) > 1:
+        ordered = first[order]
+        equal = ordered[1:] == ordered[:-1]
         tied = np.zeros(len(order), np.bool_)
-        tied[ties] = tied[ties + 1] = True
+        tied[1:] = equal
+        tied[:-1] |= equal
         at = np.flatnonzero(tied)
         some = order[at]
-        order[at] = some[np.lexsort([records[some][name] for name in reversed(names)])]
+        order[at] = some[np.lexsort([records[name][some] for name in reversed(names)])]
     return records[order]
 
 
@@ -207,49 +209,52 @@ def merged(
 ) -> Iterator[Table]:
     """The records start..stop of several files, each sorted by `names`, as one sorted sequence of chunks.
 
-    About `rows` records are held at a time. Records that are equal in the fields `whole` come in one chunk,
-    however many they are.
+    A chunk has `rows` records or a few more, and as many again are held. Records that are equal in the fields `whole`
+    come in one chunk, however many they are.
     """
+    waiting: list[Table] = []
+    size = 0
+    for piece in _merged(parts, names, rows):
+        waiting.append(piece)
+        size += len(piece)
+        if size < rows:
+            continue
+        chunk = waiting[0] if len(waiting) == 1 else np.concatenate(waiting)
+        cut = len(chunk)
+        if whole:
+            last = np.ones(len(chunk), np.bool_)
+            for name in whole:
+                last &= chunk[name] == chunk[name][-1]
+            cut = 0 if last.all() else len(chunk) - int(last[::-1].argmin())
+        waiting, size = [chunk[cut:]], len(chunk) - cut
+        if cut:
+            yield chunk[:cut]
+    if size:
+        yield np.concatenate(waiting)
+
+
+def _merged(parts: Sequence[tuple[RunFile, int, int]], names: Sequence[str], rows: int) -> Iterator[Table]:
+    """The same in pieces of any size, with no more than `rows` records held, or 64 of each file."""
     parts = [part for part in parts if part[1] < part[2]]
-    if not parts:
-        return
-    each = max(64, rows // len(parts))
+    each = max(64, rows // max(1, len(parts)))
     readers = [file.chunks(each, start, stop) for file, start, stop in parts]
     buffers: list[Table] = [next(reader) for reader in readers]
     ended = [len(b) == stop - start for b, (_, start, stop) in zip(buffers, parts, strict=True)]
-    left = np.empty(0, buffers[0].dtype)
     while any(len(b) for b in buffers):
         # What comes after the least of the buffers' ends may still have smaller ones before it.
         bounds = [tuple(b[-1][list(names)].tolist()) for b, over in zip(buffers, ended, strict=True) if not over]
-        taken = buffers
+        counts = [len(b) for b in buffers]
         if bounds:
             bound = min(bounds)
             counts = [_up_to(b, names, bound) for b in buffers]
-            taken = [b[:n] for b, n in zip(buffers, counts, strict=True)]
-            buffers = [b[n:] for b, n in zip(buffers, counts, strict=True)]
-        else:
-            buffers = [b[:0] for b in buffers]
+        taken = [b[:n] for b, n in zip(buffers, counts, strict=True) if n]
+        buffers = [b[n:] for b, n in zip(buffers, counts, strict=True)]
         for i, reader in enumerate(readers):
             if not ended[i] and not len(buffers[i]):
                 more = next(reader, None)
                 ended[i] = more is None
                 buffers[i] = buffers[i] if more is None else more
-        chunk = in_order(np.concatenate(taken), names)
-        if not whole:
-            yield chunk
-            continue
-        chunk = np.concatenate([left, chunk])
-        if not len(chunk):
-            continue
-        last = np.ones(len(chunk), np.bool_)
-        for name in whole:
-            last &= chunk[name] == chunk[name][-1]
-        cut = 0 if last.all() else len(chunk) - int(last[::-1].argmin())
-        left = chunk[cut:]
-        if cut:
-            yield chunk[:cut]
-    if len(left):
-        yield left
+        yield in_order(np.concatenate(taken), names)
 
 
 def _up_to(records: Table, names: Sequence[str], bound: tuple[Any, ...]) -> int:
