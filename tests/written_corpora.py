@@ -80,13 +80,15 @@ def specified(
     ]  # fmt: skip
     for language in {shards[s][r].language for s, r in looked_at}:
         mine = [(s, r) for s, r in looked_at if shards[s][r].language == language]
-        mine.sort(
-            key=lambda p: (
-                run[p[0]], shards[p[0]][p[1]].reason is not None, shards[p[0]][p[1]].low, out[p[0]][p[1]]["id"], p
-            )
-        )  # fmt: skip
+        mine.sort(key=lambda p: _priority(p, run[p[0]], shards, tables, out))
         _judge(mine, shards, tables, out, rule)
     return out
+
+
+def _priority(place: tuple[int, int], run: int, shards: Any, tables: Any, out: Any) -> tuple[Any, ...]:
+    (s, r), document = place, shards[place[0]][place[1]]
+    cut = document.reason is not None
+    return run, cut, document.low and not cut, out[s][r]["id"], tables[s][r]["text_hash"], place
 
 
 def _untold(document: Written) -> dict[str, Any]:
