@@ -32,9 +32,10 @@ Pairs = Mapping[tuple[str, str], int]  # (true label, predicted label) -> lines
 LONG = 50  # characters from which a line is long enough to be told safely
 SNIPPET = 6  # lines of code
 
-# Prose in code: lines and blocks of comment of the C, Python, shell, SQL, Lisp and Perl kinds, and docstrings.
+# Prose in code: lines and blocks of comment of the C, CMake, Python, shell, SQL, Lisp and Perl kinds, and docstrings.
 _COMMENT = re.compile(
-    r'/\*.*?\*/|"""[^"].*?"""|^=\w+.*?^=cut|^__END__.*|^\s*(?:#(?!\s*(?:include|define|if|endif|el))|//|--|;|%).*?$',
+    r'/\*.*?\*/|#\[(=*)\[.*?\]\1\]|"""[^"].*?"""|^=\w+.*?^=cut|^__END__.*'
+    r"|^[ \t]*(?:#(?!\s*(?:include|define|if|endif|el))|//|--|;|%).*?$",
     re.DOTALL | re.MULTILINE,
 )
 

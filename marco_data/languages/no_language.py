@@ -10,6 +10,7 @@ import base64
 import io
 import keyword
 import random
+import re
 import sysconfig
 import tokenize
 from collections.abc import Callable, Mapping
@@ -41,6 +42,8 @@ _MODULES = (
     "xmlrpc/client", "zipfile",
 )  # fmt: skip
 
+_SLOT = re.compile(r"\{([nTwWeks])\}")
+
 _OPENING = "lorem ipsum dolor sit amet consectetur adipiscing elit sed do eiusmod tempor incididunt ut labore et dolore"
 
 _ROWS = (
@@ -49,12 +52,18 @@ _ROWS = (
     "azertyuiop", "qsdfghjklm", "qwertzuiop",
 )  # fmt: skip
 
+# As often as they stand here.
+_NOISES = (
+    "base64", "base64", "words64", "hex", "codes", "letters", "keys", "keys", "mash", "drum", "drum", "drum", "hands",
+)  # fmt: skip
+
 
 @cache
 def _statements() -> tuple[str, ...]:
-    """Forms of statements of JavaScript, C, Java, Go, Rust, PHP, Ruby, shell, SQL, HTML, CSS and others, one a line.
+    """Forms of statements of JavaScript, C, CMake, Perl, Java, Go, shell, SQL, Tcl, HTML, LaTeX and others, one a line.
 
-    {n} is a name, {T} a type's, {w} a lower-case word, {k} a small number, {s} a short quoted string.
+    {n} is a name, {T} a type's, {w} a lower-case word, {W} one to three of them in capitals, {e} a word of a message,
+    {k} a small number, {s} a short quoted string.
     """
     return tuple(Path(__file__).with_name("code_statements.txt").read_text(encoding="utf-8").splitlines())
 
@@ -106,10 +115,17 @@ def _code_of(source: str, names: set[str]) -> list[str]:
 def code(chance: random.Random, held_out: bool = False) -> str:
     """One to five statements of Python, or of one to four other languages' kinds."""
     lines, names = _library(held_out)
-    if chance.random() < 0.5:
+    kind = chance.random()
+    if kind < 0.35:
         start, count = chance.randrange(len(lines) - 5), chance.randint(1, 5)
         return " ".join(lines[start : start + count])
-    return " ".join(_statement(chance.choice(_statements()), names, chance) for _ in range(chance.randint(1, 4)))
+    forms = [chance.choice(_statements())] * chance.randint(2, 6)  # a table, a list of names, a run of settings
+    if kind < 0.8:
+        # Files are of one language, and the forms of one stand together.
+        start = chance.randrange(len(_statements()))
+        near = _statements()[max(0, start - 9) : start + 9]
+        forms = chance.choices(near, k=chance.randint(1, 5))
+    return " ".join(_statement(form, names, chance) for form in forms)
 
 
 def _statement(form: str, names: tuple[str, ...], chance: random.Random) -> str:
@@ -124,15 +140,13 @@ def _statement(form: str, names: tuple[str, ...], chance: random.Random) -> str:
         "n": name,
         "T": lambda: name().title().replace("_", ""),
         "w": lambda: chance.choice(names).strip("_").lower(),
+        "W": lambda: "_".join(chance.choices(names, k=chance.choice((1, 1, 2, 3)))).upper(),
+        "e": lambda: chance.choice(names).strip("_").lower().partition("_")[0],
         "k": lambda: str(chance.randint(0, 999)),
         "s": lambda: repr(chance.choice(names)),
     }
-    # One format call a slot, so that each gets a value of its own.
-    parts = form.replace("{{", "\0").replace("}}", "\1")
-    for key, value in slots.items():
-        while f"{{{key}}}" in parts:
-            parts = parts.replace(f"{{{key}}}", value(), 1)
-    return parts.replace("\0", "{").replace("\1", "}")
+    filled = _SLOT.sub(lambda found: slots[found[1]](), form)
+    return filled.replace("{{", "{").replace("}}", "}")
 
 
 def filler(chance: random.Random, held_out: bool = False) -> str:
@@ -144,8 +158,8 @@ def filler(chance: random.Random, held_out: bool = False) -> str:
 
 
 def noise(chance: random.Random, held_out: bool = False) -> str:
-    """Base64, base32, hexadecimal, random letters or fingers on a keyboard."""
-    kind = chance.choice(("base64", "base64", "words64", "hex", "letters", "keys", "keys", "mash"))
+    """Base64, base32, hexadecimal, tables of codes, random letters or fingers on a keyboard."""
+    kind = chance.choice(_NOISES)
     if kind == "base64":
         return base64.b64encode(chance.randbytes(chance.randint(15, 150))).decode()
     if kind == "words64":
@@ -153,11 +167,28 @@ def noise(chance: random.Random, held_out: bool = False) -> str:
         return encode(code(chance, held_out)[:150].encode()).decode()
     if kind == "hex":
         return " ".join(chance.randbytes(chance.choice((4, 8, 16, 20, 32))).hex() for _ in range(chance.randint(1, 5)))
+    if kind == "codes":
+        size, suffix = chance.choice((1, 2, 2, 3)), "".join(chance.choices("abcdefghiklmnopqrstuvwxyz", k=2))
+        ends = chance.choice(("", "", suffix))
+        return " ".join(f"{chance.randbytes(size).hex()} {ends}" for _ in range(chance.randint(4, 30)))
     if kind == "letters":
         letters = "abcdefghijklmnopqrstuvwxyz"
         return " ".join("".join(chance.choices(letters, k=chance.randint(2, 12))) for _ in range(chance.randint(2, 10)))
     rows = chance.sample(_ROWS[:6] if chance.random() < 0.7 else _ROWS, 2)
+    if kind in ("drum", "hands"):
+        return _drummed(kind == "hands", chance)
     return " ".join(_keys(rows, kind == "mash", chance) for _ in range(chance.randint(1, 10)))
+
+
+def _drummed(hands: bool, chance: random.Random) -> str:
+    """The same two to six keys again and again: of one row, or of two rows' ends under the two hands by turns."""
+    row, other = chance.sample(_ROWS[:3] if chance.random() < 0.8 else _ROWS, 2)
+    left, right = chance.sample(row, min(len(row), chance.randint(2, 6))), other[-4:]
+
+    def word() -> str:
+        return "".join(chance.choice(right if hands and i % 2 else left) for i in range(chance.randint(3, 12)))
+
+    return " ".join(word() for _ in range(chance.randint(1, 10)))
 
 
 def _keys(rows: list[str], mash: bool, chance: random.Random) -> str:

@@ -42,7 +42,7 @@ def test_a_line_without_a_text_is_named(tmp_path):
 @pytest.mark.skipif("MARCO_TEST_DATA" not in os.environ, reason="MARCO_TEST_DATA: the folder with lid_test.tsv")
 def test_the_shipped_model_is_as_good_as_its_card_says():
     folder = Path(os.environ["MARCO_TEST_DATA"])
-    assert macro_f1(evaluate(read_lines(folder / "lid_test.tsv"))) >= 0.97
+    assert macro_f1(evaluate(read_lines(folder / "lid_test.tsv"))) >= 0.972
 
 
 LINES = """text\tlabel\tlength
