@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from marco_data.kernels.compiled import compiled
+from marco_data.kernels.compiled import borrowing, compiled
 from marco_data.kernels.pieces import Pieces
 from marco_data.kernels.prepare import LONGEST, Bytes, Points, decode, end_of_head, prepare, signed
 from marco_data.kernels.unicode_tables import STRIPPED, Tables
@@ -101,7 +101,7 @@ def slots_of(vocabulary: Bytes, word_at: npt.NDArray[np.int64], size: int) -> np
     return slots
 
 
-@compiled
+@borrowing
 def _word_number(
     text: Bytes, start: int, stop: int, vocabulary: Bytes, word_at: npt.NDArray[np.int64], slots: npt.NDArray[np.int32]
 ) -> int:
@@ -128,7 +128,7 @@ def _bits(x: np.uint64) -> int:
     return signed((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
-@compiled
+@borrowing
 def _add_row(row: int, rows: Floats, codes: Bytes, norms: Floats, centroids: Floats, sums: Floats, place: int) -> None:
     """sums[place] += a row of the input matrix."""
     dim = sums.shape[1]
@@ -151,7 +151,7 @@ def _add_row(row: int, rows: Floats, codes: Bytes, norms: Floats, centroids: Flo
             sums[place, at + k] += norm * centroids[part, code, k]
 
 
-@compiled
+@borrowing
 def _add_word(text: Bytes, start: int, stop: int, model: Model, sums: Floats, place: int) -> int:
     """sums[place] = the rows of text[start:stop], a word, and of its n-grams; how many they were."""
     # Taken out of the tuple once: each use of a member costs two atomic counts.
@@ -194,7 +194,7 @@ def _add_word(text: Bytes, start: int, stop: int, model: Model, sums: Floats, pl
     return count
 
 
-@compiled
+@borrowing
 def _packed(text: Bytes, start: int, stop: int) -> np.uint64:
     """At most eight bytes in one number."""
     packed = np.uint64(0)
@@ -203,7 +203,7 @@ def _packed(text: Bytes, start: int, stop: int) -> np.uint64:
     return packed
 
 
-@compiled
+@borrowing
 def _is_label(text: Bytes, start: int, stop: int) -> bool:
     """Whether a word begins like a label, `__label__`: fastText does not read such words."""
     return (
@@ -214,7 +214,7 @@ def _is_label(text: Bytes, start: int, stop: int) -> bool:
     )
 
 
-@compiled
+@borrowing
 def _add_text(text: Bytes, start: int, stop: int, model: Model, cache: Cache, total: npt.NDArray[np.float64]) -> int:
     """total += the rows of the words of text[start:stop]; how many they were."""
     keys, counts, sums = cache.keys, cache.counts, cache.sums
@@ -257,7 +257,7 @@ def _add_text(text: Bytes, start: int, stop: int, model: Model, cache: Cache, to
     return count
 
 
-@compiled
+@borrowing
 def _dot(output: Floats, row: int, mean: npt.NDArray[np.float64]) -> float:
     x = 0.0
     for k in range(len(mean)):
@@ -265,7 +265,7 @@ def _dot(output: Floats, row: int, mean: npt.NDArray[np.float64]) -> float:
     return x
 
 
-@compiled
+@borrowing
 def _best_of_softmax(model: Model, mean: npt.NDArray[np.float64], scores: npt.NDArray[np.float64]) -> tuple[int, float]:
     by_number = model.by_number
     labels = by_number.shape[1]
@@ -308,7 +308,7 @@ def _best_of_tree(model: Model, mean: npt.NDArray[np.float64], scores: npt.NDArr
     return best, np.exp(best_score)
 
 
-@compiled
+@borrowing
 def _trimmed(data: Bytes, start: int, stop: int, tables: Tables) -> tuple[int, int]:
     """data[start:stop] without white space at its ends, as `str.strip` has it."""
     while start < stop:
@@ -347,7 +347,7 @@ def _best(
     return _best_of_tree(model, mean, scores)
 
 
-@compiled
+@borrowing
 def _read(
     data: Bytes,
     start: int,

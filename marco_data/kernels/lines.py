@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from marco_data.kernels.characters import SPACE, TERMINAL, Table, before, code_point, width
-from marco_data.kernels.compiled import compiled, inlined
+from marco_data.kernels.compiled import borrowing, compiled, inlined
 from marco_data.kernels.memory import Bytes, eight, item, same, slots_for
 from marco_data.kernels.minhash import xxh64
 from marco_data.kernels.words import NEWLINE, Places
@@ -45,7 +45,7 @@ def ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
-@compiled
+@borrowing
 def count(data: Bytes, start: int, stop: int, byte: int) -> int:
     n = 0
     for i in range(start, stop):
@@ -53,7 +53,7 @@ def count(data: Bytes, start: int, stop: int, byte: int) -> int:
     return n
 
 
-@compiled
+@borrowing
 def count_characters(data: Bytes, start: int, stop: int) -> int:
     n = 0
     for i in range(start, stop):
@@ -61,7 +61,7 @@ def count_characters(data: Bytes, start: int, stop: int) -> int:
     return n
 
 
-@compiled
+@borrowing
 def count_ellipses(data: Bytes, start: int, stop: int) -> int:
     """How often `...` (not overlapping) or `…` occurs."""
     n = threes = 0
@@ -72,7 +72,7 @@ def count_ellipses(data: Bytes, start: int, stop: int) -> int:
     return n + _triples(data, start, stop) if threes else n
 
 
-@compiled
+@borrowing
 def _triples(data: Bytes, start: int, stop: int) -> int:
     n = stops = 0
     for i in range(start, stop):
@@ -82,7 +82,7 @@ def _triples(data: Bytes, start: int, stop: int) -> int:
     return n
 
 
-@compiled
+@borrowing
 def measure_lines(
     data: Bytes,
     start: int,
@@ -123,7 +123,7 @@ def measure_lines(
     row[12] = ratio(repeated_characters, characters - new_lines)
 
 
-@compiled
+@borrowing
 def _find_line(data: Bytes, at: int, end: int, mask: int, entries: int, room: LineRoom) -> tuple[int, int]:
     """(1 if this line was met before, distinct lines with it)."""
     key = xxh64(data, at, end)
@@ -138,7 +138,7 @@ def _find_line(data: Bytes, at: int, end: int, mask: int, entries: int, room: Li
     return 0, entries + 1
 
 
-@compiled
+@borrowing
 def _is_blank(data: Bytes, at: int, end: int, table: Table) -> bool:
     while at < end:
         if not item(table, code_point(data, at)) & SPACE:
@@ -147,7 +147,7 @@ def _is_blank(data: Bytes, at: int, end: int, table: Table) -> bool:
     return True
 
 
-@compiled
+@borrowing
 def measure_line_marks(data: Bytes, start: int, stop: int, table: Table, row: Figures) -> None:
     """bullet_lines, ellipsis_lines: of the lines of `str.splitlines`."""
     lines = bullets = ellipses = 0
@@ -175,7 +175,7 @@ def _line_end(data: Bytes, at: int, stop: int) -> int:
     return at
 
 
-@compiled
+@borrowing
 def _has_other_breaks(data: Bytes, start: int, stop: int) -> bool:
     """Whether there may be a line break that is not a line feed."""
     n = 0
@@ -189,7 +189,7 @@ def _has_other_breaks(data: Bytes, start: int, stop: int) -> bool:
     return n > 0
 
 
-@compiled
+@borrowing
 def _any_line_end(data: Bytes, at: int, stop: int) -> tuple[int, int]:
     """(where the line that begins at `at` ends, the bytes of its line break): as `str.splitlines` has it."""
     while at < stop:
@@ -201,7 +201,7 @@ def _any_line_end(data: Bytes, at: int, stop: int) -> tuple[int, int]:
     return stop, 1
 
 
-@compiled
+@borrowing
 def _line_break(data: Bytes, at: int, stop: int) -> int:
     """The bytes of the line break at `at`, 0 if there is none."""
     byte = item(data, at)
@@ -216,14 +216,14 @@ def _line_break(data: Bytes, at: int, stop: int) -> int:
     return 0
 
 
-@compiled
+@borrowing
 def _begins_with_bullet(data: Bytes, at: int, end: int, table: Table) -> bool:
     while at < end and item(table, code_point(data, at)) & SPACE:
         at += width(item(data, at))
     return at < end and (item(data, at) == _DASH or code_point(data, at) == 0x2022)
 
 
-@compiled
+@borrowing
 def _ends_with_ellipsis(data: Bytes, at: int, end: int, table: Table) -> bool:
     while at < end:
         last = before(data, end)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import extending, types
 
-from marco_data.kernels.compiled import compiled, inlined
+from marco_data.kernels.compiled import borrowing, inlined
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 int64: Any = np.int64  # numba takes it for Python's int, a type checker does not
@@ -88,7 +88,7 @@ def copy(data: Bytes, start: int, end: int, target: Bytes, to: int) -> int:
     return end + shift
 
 
-@compiled
+@borrowing
 def slots_for(n: int) -> int:
     """The slots that n entries ask for: a power of two, at most half of them taken."""
     slots = 8

@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from marco_data.kernels.compiled import compiled, inlined
+from marco_data.kernels.compiled import borrowing, compiled, inlined
 from marco_data.kernels.memory import Bytes, eight, item
 
 Hashes = npt.NDArray[np.uint32]
@@ -44,7 +44,7 @@ def _rotate(x: np.uint64, bits: int) -> np.uint64:
     return (x << np.uint64(bits)) | (x >> np.uint64(64 - bits))
 
 
-@compiled
+@borrowing
 def xxh64(data: Bytes, start: int, stop: int) -> np.uint64:
     """XXH64 of data[start:stop], seed 0, as its specification has it."""
     at = start

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from marco_data.kernels.characters import ALPHABETIC, SYMBOL, Table, code_point, width
-from marco_data.kernels.compiled import compiled, inlined
+from marco_data.kernels.compiled import borrowing, compiled, inlined
 from marco_data.kernels.lines import (
     Figures,
     Wide,
@@ -168,7 +168,7 @@ def _slot(key: np.uint64, mask: int) -> int:
     return slot
 
 
-@compiled
+@borrowing
 def _join(data: Bytes, starts: Places, ends: Places, room: Room) -> None:
     """Copies the words beside each other."""
     joined, begins = room.joined, room.begins
@@ -179,7 +179,7 @@ def _join(data: Bytes, starts: Places, ends: Places, room: Room) -> None:
     begins[len(starts)] = to
 
 
-@compiled
+@borrowing
 def _measure_words(seen: Seen, table: Table, stop_words: StopWords, room: Room, row: Figures) -> None:
     """words, word_length, alphabetic_words, stop_words; numbers and counts the distinct words for the n-grams."""
     ids, behind, words = room.ids, room.behind, len(seen)
@@ -199,7 +199,7 @@ def _measure_words(seen: Seen, table: Table, stop_words: StopWords, room: Room, 
     row[20], row[21] = ratio(alphabetic, words), _count_stop_words(distinct, stop_words, room)
 
 
-@compiled
+@borrowing
 def _number_words(words: int, room: Room) -> int:
     """Numbers the distinct words in the order of their first places, and counts each; how many they are."""
     joined, begins, ids = room.joined, room.begins, room.ids
@@ -229,7 +229,7 @@ def _number_words(words: int, room: Room) -> int:
     return distinct
 
 
-@compiled
+@borrowing
 def _describe(distinct: int, table: Table, room: Room) -> None:
     """The characters of each distinct word, and whether all of them are symbols."""
     joined, begins, first, lengths, symbols = room.joined, room.begins, room.first, room.lengths, room.symbols
@@ -252,7 +252,7 @@ def _characters(joined: Bytes, at: int, end: int) -> int:
     return n
 
 
-@compiled
+@borrowing
 def _count_stop_words(distinct: int, words: StopWords, room: Room) -> int:
     joined, begins, first, keys = room.joined, room.begins, room.first, room.keys
     slots, starts, ends, utf8 = words.slots, words.starts, words.ends, words.utf8
@@ -272,7 +272,7 @@ def _count_stop_words(distinct: int, words: StopWords, room: Room) -> int:
     return found
 
 
-@compiled
+@borrowing
 def _measure_top_grams(words: int, characters: int, room: Room, row: Figures) -> None:
     """top_n_gram: an n-gram is the (n-1)-gram that begins it and a last word, so a pair of numbers.
 
@@ -317,7 +317,7 @@ def _measure_top_grams(words: int, characters: int, room: Room, row: Figures) ->
         row[n - 1] = ratio((behind[at + n] - behind[at] + n - 1) * copies, characters)
 
 
-@compiled
+@borrowing
 def _measure_duplicate_grams(words: int, characters: int, room: Room, row: Figures) -> None:
     """duplicate_n_grams: equal are n-grams whose words have the same characters, wherever the spaces are."""
     joined, begins, behind, places = room.joined, room.begins, room.behind, room.places
@@ -351,7 +351,7 @@ def _measure_duplicate_grams(words: int, characters: int, room: Room, row: Figur
         row[n - 1] = ratio(repeated, characters)
 
 
-@compiled
+@borrowing
 def _repeated_places(words: int, room: Room) -> int:
     """Fills `places` with all that begin the same five or more words as another, and few others; how many.
 
@@ -368,7 +368,7 @@ def _repeated_places(words: int, room: Room) -> int:
     return found
 
 
-@compiled
+@borrowing
 def _keep_alike(prefix: int, found: int, room: Room) -> int:
     """Keeps the places whose next `prefix` bytes may be another's too, or that may begin an n-gram of fewer bytes."""
     joined, begins, places, marks, hashes = room.joined, room.begins, room.places, room.marks, room.pending

@@ -38,7 +38,7 @@ from marco_data.kernels.characters import (
     code_point,
     width,
 )
-from marco_data.kernels.compiled import compiled, inlined
+from marco_data.kernels.compiled import borrowing, compiled, inlined
 from marco_data.kernels.memory import Bytes, int64, item
 
 Offsets = npt.NDArray[np.int64]
@@ -133,7 +133,7 @@ def find_words(data: Bytes, offsets: Offsets, table: Table) -> tuple[Places, Pla
     return starts[:words], ends[:words], seen[:words], left[:stretches]
 
 
-@compiled
+@borrowing
 def _words_of_line(
     data: Bytes, at: int, stop: int, table: Table, starts: Places, ends: Places, seen: Seen, words: int
 ) -> tuple[int, int]:
@@ -187,14 +187,14 @@ def _is_end(data: Bytes, end: int, stop: int, kind: int, table: Table) -> bool:
     return bool(behind != PLAIN_WORD and behind != NOT_PLAIN)
 
 
-@compiled
+@borrowing
 def _next_line(data: Bytes, at: int, stop: int) -> int:
     while at < stop and item(data, at) != NEWLINE:
         at += 1
     return min(at + 1, stop)
 
 
-@compiled
+@borrowing
 def _segment(data: Bytes, at: int, stop: int, table: Table) -> tuple[int, int]:
     """(where the segment that begins at `at` ends, what it holds); (-1, _) where it meets a dictionary script."""
     last = code_point(data, at)
@@ -230,7 +230,7 @@ def _segment(data: Bytes, at: int, stop: int, table: Table) -> tuple[int, int]:
     return stop, bits
 
 
-@compiled
+@borrowing
 def _class_behind(data: Bytes, at: int, stop: int, table: Table) -> np.int64:
     """The class of the character after the one at `at` and its marks; OTHER at the end."""
     at += width(item(data, at))
@@ -242,7 +242,7 @@ def _class_behind(data: Bytes, at: int, stop: int, table: Table) -> np.int64:
     return np.int64(OTHER)
 
 
-@compiled
+@borrowing
 def trimmed(data: Bytes, start: int, end: int, table: Table) -> tuple[int, int]:
     """(start, end) of data[start:end] without the white space around it."""
     while start < end and item(table, code_point(data, start)) & BLANK:
