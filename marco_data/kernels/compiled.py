@@ -26,6 +26,7 @@ import numba
 from numba.core import caching, runtime
 
 config: Any = numba.config  # its settings are made at import, unseen by type checkers
+njit: Any = numba.njit  # whose `_nrt` is not in its signature
 allocation: Any = runtime.rtsys  # type: ignore[attr-defined]  # what compiled code makes its arrays with
 FunctionCache: Any = caching.FunctionCache
 MachineCode: Any = caching.CompileResultCacheImpl
@@ -79,7 +80,7 @@ def inlined(function: Function) -> Function:
 
 
 def _compile(function: Function, counting: bool = True, forceinline: bool = False) -> Function:
-    dispatcher: Any = numba.njit(nogil=True, forceinline=forceinline, _nrt=counting)(function)
+    dispatcher: Any = njit(nogil=True, forceinline=forceinline, _nrt=counting)(function)
     given = config.CACHE_DIR
     # Read when the cache is made: set for this moment only, so that other packages keep their own place.
     config.CACHE_DIR = given or str(cache_folder())

@@ -75,6 +75,26 @@ def put_eight(context: Any, data: Any, index: Any, value: Any) -> Any:
     return types.void(data, index, value), generate
 
 
+@_intrinsic
+def add_eight(context: Any, target: Any, to: Any, source: Any, index: Any) -> Any:
+    """target[to:to + 8] += source[index:index + 8], floats, which must exist: eight at once, whatever LLVM thinks."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kinds, vectors = signature.args, []
+        for place in (0, 2):
+            pointer = _pointer(context, builder, kinds[place : place + 2], arguments[place : place + 2])
+            kind = ir.VectorType(pointer.type.pointee, 8)
+            vectors.append(builder.bitcast(pointer, kind.as_pointer()))
+        sums, summands = map(builder.load, vectors)
+        sums.align = summands.align = 4
+        if summands.type != sums.type:
+            summands = builder.fpext(summands, sums.type)
+        builder.store(builder.fadd(sums, summands), vectors[0]).align = 4
+        return context.get_dummy_value()
+
+    return types.void(target, to, source, index), generate
+
+
 @inlined
 def copy(data: Bytes, start: int, end: int, target: Bytes, to: int) -> int:
     """Writes data[start:end] to target[to:]; behind it. SLACK bytes behind that may be overwritten."""
