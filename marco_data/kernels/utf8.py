@@ -16,11 +16,12 @@ def are_utf8(data: Bytes, offsets: Offsets) -> bool:
     for i in range(len(offsets) - 1):
         if offsets[i] < offsets[i + 1] and data[offsets[i]] & 0xC0 == 0x80:
             return False  # a character that was cut: both halves, or this one's first
-    return _is_utf8(data, start, stop)
+    return is_utf8(data, start, stop)
 
 
 @borrowing
-def _is_utf8(data: Bytes, start: int, stop: int) -> bool:
+def is_utf8(data: Bytes, start: int, stop: int) -> bool:
+    """Whether data[start:stop] is valid UTF-8."""
     wrong = False
     for i in range(start, min(start + 3, stop)):
         a = item(data, i - 1) if i > start else 0
