@@ -73,8 +73,9 @@ def identify(model: str = "embedded") -> Callable[[Round], Thunk]:
 
 def forget(model: str = "embedded") -> None:
     """Empties what a language model remembers of the words it saw."""
-    for table in load_model(model, Tools())._cache or ():
-        table[:] = 0
+    cache = load_model(model, Tools())._cache
+    if cache is not None:
+        cache[:] = 0
 
 
 def the_slice(file: Path) -> tuple[Source, Slice]:

@@ -11,6 +11,7 @@ batch: a kernel finds those of spaced scripts, and ICU is asked for lines that h
 Measured (150,000 characters of clean text a language, one core): ICU does 15-34 MB/s on spaced scripts (the
 `regex` module's UAX #29 does 10-22), 11 on Thai, 6-7 on Chinese and Japanese, 12-24 on Khmer, Lao and Burmese;
 the kernel 310 on English, 95-190 on other spaced scripts.
+`kernels.icu` asks ICU without a Python string for each word: 19 on Chinese and Japanese, 38-48 on the other four.
 Agreement of word ends with datatrove 0.10.1's tokenisers, F1: 0.97-0.999 on sw ru am tr en de fi fr, 0.92-0.95 on
 zh ja lo, 0.88-0.89 on th km vi (pyvi joins compounds), 0.70 on my; 0.46 on ko, which datatrove splits into morphemes.
 What that does to verdicts is in `docs/quality.md`.
@@ -39,9 +40,23 @@ def split_words(text: str, language: Language | None) -> list[str]:
 
 
 def _segments(text: str, language: Language | None) -> WordBreaker:
-    locale = "en" if language is None else language.iso639_1
     # ICU breaks at a zero width space (Khmer, Burmese and Thai use it between words) but would return it.
-    return WordBreaker(text.replace("\u200b", " "), locale)
+    return WordBreaker(text.replace("\u200b", " "), _locale(language))
+
+
+def _locale(language: Language | None) -> str:
+    return "en" if language is None else language.iso639_1
+
+
+def _segment_ends(units: npt.NDArray[np.uint16], language: Language | None) -> npt.NDArray[np.int32]:
+    """Where ICU's segments of a text in UTF-16 end."""
+    from marco_data.kernels.icu import segment_ends
+
+    ends = segment_ends(units, _locale(language))
+    if ends is None:
+        breaker = WordBreaker(units.tobytes().decode("utf-16-le"), _locale(language))
+        ends = np.fromiter((end for _, end in breaker.segments()), np.int32)
+    return ends
 
 
 class Texts(NamedTuple):
@@ -78,8 +93,17 @@ def texts_of(column: pa.Array) -> Texts:
         raise ValueError("a batch of more than 2 GiB of text cannot be measured at once")
     texts = Texts(np.frombuffer(data or b"", np.uint8), places)
     if _latest is None or not _same(_latest.texts, texts):  # one step after another asks
-        column.validate(full=True)
+        _check(column, texts)
     return texts
+
+
+def _check(column: pa.Array, texts: Texts) -> None:
+    """Raise where a text is not UTF-8, as Arrow has it, which takes ten times as long to say that all are."""
+    from marco_data.kernels.utf8 import are_utf8  # numba takes 0.6 s to import: not for a plan
+
+    column.validate()
+    if (np.diff(texts.offsets) < 0).any() or not are_utf8(texts.data, texts.offsets):
+        column.validate(full=True)
 
 
 class _Latest(NamedTuple):
@@ -122,9 +146,9 @@ def _find_words(texts: Texts, language: Language | None) -> Words:
     starts, ends, seen, left = kernel.find_words(texts.data, texts.offsets, table)
     if len(left):
         # One question for all: to make a breaker takes as long as to cut a line. Between lines nothing joins.
-        text = kernel.with_separators(texts.data, left).tobytes().decode()
-        lengths = np.fromiter(map(len, _segments(text, language)), np.int32)
-        found = kernel.trim_segments(texts.data, left, lengths, table)
+        found = kernel.trim_segments(
+            texts.data, left, _segment_ends(kernel.utf16_of(texts.data, left), language), table
+        )
         order = np.argsort(np.concatenate([starts, found[0]]), kind="stable")  # two ascending runs: a merge
         starts, ends, seen = (
             np.concatenate([starts, found[0]])[order],

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import regex
 
 from marco_data.kernels.characters import code_point, width
-from marco_data.kernels.compiled import compiled
+from marco_data.kernels.compiled import borrowing, compiled
 from marco_data.kernels.memory import Bytes
 
 Keys = npt.NDArray[np.uint64]
@@ -110,7 +110,7 @@ class Runs(NamedTuple):
     other_numbers: Places
 
 
-@compiled
+@borrowing
 def mixed(h: np.uint64) -> np.uint64:
     h ^= h >> np.uint64(30)
     h *= np.uint64(0xBF58476D1CE4E5B9)
@@ -206,7 +206,7 @@ def window_keys(keys: Keys, a: int, sizes: Places) -> Keys:
     return out
 
 
-@compiled
+@borrowing
 def _bits(entries: int) -> int:
     """A directory has two to the power of this entries, and one for its end."""
     bits = 0
@@ -257,7 +257,7 @@ def find_runs(units: UnitsOf, grams: Grams, weights: Places) -> Runs:
     return Runs(out[:, 0], out[:, 1], out[:, 2], out[:, 3], out[:, 4], out[:, 5], out[:, 6])
 
 
-@compiled
+@borrowing
 def _is_known(rows: npt.NDArray[np.int32], begin: int, n: int, text: int, at: int, i: int) -> bool:
     """Whether one of the latest runs of this document already holds this place of this text.
 
@@ -269,7 +269,7 @@ def _is_known(rows: npt.NDArray[np.int32], begin: int, n: int, text: int, at: in
     return False
 
 
-@compiled
+@borrowing
 def _extend(
     units: UnitsOf, a: int, b: int, grams: Grams, here: int, there: int, size: int, row: npt.NDArray[np.int32]
 ) -> None:

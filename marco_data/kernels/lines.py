@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from marco_data.kernels.characters import SPACE, TERMINAL, Table, before, code_point, width
-from marco_data.kernels.compiled import compiled, inlined
-from marco_data.kernels.memory import Bytes, eight, item, same, slots_for
+from marco_data.kernels.compiled import borrowing, compiled, inlined
+from marco_data.kernels.memory import Bytes, eight, int64, item, same, slots_for
 from marco_data.kernels.minhash import xxh64
 from marco_data.kernels.words import NEWLINE, Places
 
@@ -45,34 +45,58 @@ def ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
-@compiled
+@inlined
+def _tops(tops: np.uint64) -> int:
+    """How many of the highest bits of eight bytes are set; the others are not."""
+    n: int = int64((tops >> np.uint64(7)) * _ONES >> np.uint64(56))
+    return n
+
+
+@borrowing
 def count(data: Bytes, start: int, stop: int, byte: int) -> int:
+    every = _ONES * np.uint64(byte)
     n = 0
-    for i in range(start, stop):
+    for i in range(start, stop - 7, 8):
+        x = eight(data, i) ^ every
+        n += _tops(~(((x & ~_TOPS) + ~_TOPS) | x) & _TOPS)  # of the bytes that are zero
+    for i in range(stop - (stop - start) % 8, stop):
         n += item(data, i) == byte
     return n
 
 
-@compiled
+@borrowing
 def count_characters(data: Bytes, start: int, stop: int) -> int:
-    n = 0
-    for i in range(start, stop):
-        n += item(data, i) & 0xC0 != 0x80
+    """The bytes but those that continue a character."""
+    n = stop - start
+    for i in range(start, stop - 7, 8):
+        x = eight(data, i)
+        n -= _tops(x & ~(x << np.uint64(1)) & _TOPS)
+    for i in range(stop - (stop - start) % 8, stop):
+        n -= item(data, i) & 0xC0 == 0x80
     return n
 
 
-@compiled
+@borrowing
 def count_ellipses(data: Bytes, start: int, stop: int) -> int:
-    """How often `...` (not overlapping) or `…` occurs."""
-    n = threes = 0
+    """How often `...` (not overlapping) or `…` occurs; nearly always never, which is soon told."""
+    ones = threes = False
     for i in range(start, stop - 2):
         a, b, c = item(data, i), item(data, i + 1), item(data, i + 2)
-        n += (a == 0xE2) & (b == 0x80) & (c == 0xA6)
-        threes += (a == _FULL_STOP) & (b == _FULL_STOP) & (c == _FULL_STOP)
-    return n + _triples(data, start, stop) if threes else n
+        ones |= _is_ellipsis(a, b, c)
+        threes |= (a == _FULL_STOP) & (b == _FULL_STOP) & (c == _FULL_STOP)
+    n = _triples(data, start, stop) if threes else 0
+    if ones:
+        for i in range(start, stop - 2):
+            n += _is_ellipsis(item(data, i), item(data, i + 1), item(data, i + 2))
+    return n
 
 
-@compiled
+@inlined
+def _is_ellipsis(a: int, b: int, c: int) -> bool:
+    return (a == 0xE2) & (b == 0x80) & (c == 0xA6)
+
+
+@borrowing
 def _triples(data: Bytes, start: int, stop: int) -> int:
     n = stops = 0
     for i in range(start, stop):
@@ -82,7 +106,7 @@ def _triples(data: Bytes, start: int, stop: int) -> int:
     return n
 
 
-@compiled
+@borrowing
 def measure_lines(
     data: Bytes,
     start: int,
@@ -123,7 +147,7 @@ def measure_lines(
     row[12] = ratio(repeated_characters, characters - new_lines)
 
 
-@compiled
+@borrowing
 def _find_line(data: Bytes, at: int, end: int, mask: int, entries: int, room: LineRoom) -> tuple[int, int]:
     """(1 if this line was met before, distinct lines with it)."""
     key = xxh64(data, at, end)
@@ -138,7 +162,7 @@ def _find_line(data: Bytes, at: int, end: int, mask: int, entries: int, room: Li
     return 0, entries + 1
 
 
-@compiled
+@borrowing
 def _is_blank(data: Bytes, at: int, end: int, table: Table) -> bool:
     while at < end:
         if not item(table, code_point(data, at)) & SPACE:
@@ -147,7 +171,7 @@ def _is_blank(data: Bytes, at: int, end: int, table: Table) -> bool:
     return True
 
 
-@compiled
+@borrowing
 def measure_line_marks(data: Bytes, start: int, stop: int, table: Table, row: Figures) -> None:
     """bullet_lines, ellipsis_lines: of the lines of `str.splitlines`."""
     lines = bullets = ellipses = 0
@@ -175,21 +199,20 @@ def _line_end(data: Bytes, at: int, stop: int) -> int:
     return at
 
 
-@compiled
+@borrowing
 def _has_other_breaks(data: Bytes, start: int, stop: int) -> bool:
     """Whether there may be a line break that is not a line feed."""
-    n = 0
+    found = False
     for i in range(start, stop):
         byte = item(data, i)
-        n += (byte < 0x20) & (byte != NEWLINE) & (byte != _TAB)
+        found |= (byte < 0x20) & (byte != NEWLINE) & (byte != _TAB)
     for i in range(start, stop - 1):
         byte, following = item(data, i), item(data, i + 1)
-        n += (byte == 0xC2) & (following == 0x85)
-        n += (byte == 0x80) & ((following == 0xA8) | (following == 0xA9))
-    return n > 0
+        found |= ((byte == 0xC2) & (following == 0x85)) | ((byte == 0x80) & ((following == 0xA8) | (following == 0xA9)))
+    return found
 
 
-@compiled
+@borrowing
 def _any_line_end(data: Bytes, at: int, stop: int) -> tuple[int, int]:
     """(where the line that begins at `at` ends, the bytes of its line break): as `str.splitlines` has it."""
     while at < stop:
@@ -201,7 +224,7 @@ def _any_line_end(data: Bytes, at: int, stop: int) -> tuple[int, int]:
     return stop, 1
 
 
-@compiled
+@borrowing
 def _line_break(data: Bytes, at: int, stop: int) -> int:
     """The bytes of the line break at `at`, 0 if there is none."""
     byte = item(data, at)
@@ -216,14 +239,14 @@ def _line_break(data: Bytes, at: int, stop: int) -> int:
     return 0
 
 
-@compiled
+@borrowing
 def _begins_with_bullet(data: Bytes, at: int, end: int, table: Table) -> bool:
     while at < end and item(table, code_point(data, at)) & SPACE:
         at += width(item(data, at))
     return at < end and (item(data, at) == _DASH or code_point(data, at) == 0x2022)
 
 
-@compiled
+@borrowing
 def _ends_with_ellipsis(data: Bytes, at: int, end: int, table: Table) -> bool:
     while at < end:
         last = before(data, end)

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import extending, types
+from numba.core import cgutils
 
-from marco_data.kernels.compiled import compiled, inlined
+from marco_data.kernels.compiled import borrowing, inlined
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 int64: Any = np.int64  # numba takes it for Python's int, a type checker does not
@@ -21,7 +22,7 @@ SLACK = 8
 """What an array must have behind the end of what `copy` writes to it."""
 
 
-def _intrinsic(function: Function) -> Any:
+def intrinsic(function: Function) -> Any:
     """Code that is written out where it is called, with the arguments behind the first."""
     return extending.intrinsic(function)
 
@@ -36,7 +37,7 @@ def _eight_bytes(builder: Any, pointer: Any) -> Any:
     return builder.bitcast(pointer, ir.IntType(64).as_pointer())
 
 
-@_intrinsic
+@intrinsic
 def item(context: Any, array: Any, index: Any) -> Any:
     """`array[index]` of an index that is at least 0.
 
@@ -50,7 +51,7 @@ def item(context: Any, array: Any, index: Any) -> Any:
     return array.dtype(array, index), generate
 
 
-@_intrinsic
+@intrinsic
 def eight(context: Any, data: Any, index: Any) -> Any:
     """The bytes data[index:index + 8], which must exist, as one number, the first byte the lowest."""
 
@@ -62,7 +63,7 @@ def eight(context: Any, data: Any, index: Any) -> Any:
     return types.uint64(data, index), generate
 
 
-@_intrinsic
+@intrinsic
 def put_eight(context: Any, data: Any, index: Any, value: Any) -> Any:
     """Writes what `eight` reads."""
 
@@ -73,6 +74,41 @@ def put_eight(context: Any, data: Any, index: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(data, index, value), generate
+
+
+@intrinsic
+def add_eight(context: Any, target: Any, to: Any, source: Any, index: Any) -> Any:
+    """target[to:to + 8] += source[index:index + 8], floats, which must exist: eight at once, whatever LLVM thinks."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kinds, vectors = signature.args, []
+        for place in (0, 2):
+            pointer = _pointer(context, builder, kinds[place : place + 2], arguments[place : place + 2])
+            kind = ir.VectorType(pointer.type.pointee, 8)
+            vectors.append(builder.bitcast(pointer, kind.as_pointer()))
+        sums, summands = map(builder.load, vectors)
+        sums.align = summands.align = 4
+        if summands.type != sums.type:
+            summands = builder.fpext(summands, sums.type)
+        builder.store(builder.fadd(sums, summands), vectors[0]).align = 4
+        return context.get_dummy_value()
+
+    return types.void(target, to, source, index), generate
+
+
+@intrinsic
+def bring(context: Any, array: Any, index: Any) -> Any:
+    """Asks for the memory that `array[index]` lies in, without waiting for it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bytes_, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [bytes_, number, number, number])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")  # type: ignore[no-untyped-call]
+        pointer = builder.bitcast(_pointer(context, builder, signature.args, arguments), bytes_)
+        builder.call(fetch, [pointer, number(0), number(3), number(1)])  # to read, to keep, data
+        return context.get_dummy_value()
+
+    return types.void(array, index), generate
 
 
 @inlined
@@ -88,7 +124,7 @@ def copy(data: Bytes, start: int, end: int, target: Bytes, to: int) -> int:
     return end + shift
 
 
-@compiled
+@borrowing
 def slots_for(n: int) -> int:
     """The slots that n entries ask for: a power of two, at most half of them taken."""
     slots = 8
@@ -107,3 +143,13 @@ def same(data: Bytes, a: int, b: int, size: int) -> bool:
     while size and item(data, a) == item(data, b):
         a, b, size = a + 1, b + 1, size - 1
     return size == 0
+
+
+@inlined
+def same_word(data: Bytes, a: int, b: int, size: int) -> bool:
+    """As `same`, of at least a byte, where SLACK bytes behind each exist: without asking every byte of a short one."""
+    while size > 8:
+        if eight(data, a) != eight(data, b):
+            return False
+        a, b, size = a + 8, b + 8, size - 8
+    return bool((eight(data, a) ^ eight(data, b)) << np.uint64(64 - 8 * size) == 0)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import regex
 
 from marco_data.kernels.automaton import FOUND, automaton
-from marco_data.kernels.compiled import compiled
+from marco_data.kernels.compiled import borrowing, compiled
 from marco_data.kernels.prepare import LONGEST, Bytes, Points, composite_of, decode, encode, nfc, signed
 from marco_data.kernels.unicode_tables import LAST, STRIPPED, UNSTABLE, Tables, tables
 
@@ -92,14 +92,14 @@ def _composed(data: Bytes, start: int, stop: int, rules: Rules) -> tuple[bool, i
     return same and np.array_equal(points, composed[:length]), at
 
 
-@compiled
+@borrowing
 def _last_class(point: int, unicode: Tables) -> int:
     """The combining class of the last character of what a starter decomposes to."""
     place = unicode.decomposed_at[point] if point < LAST else 0
     return signed(unicode.classes[unicode.decomposed[place + unicode.decomposed[place]]]) if place else 0
 
 
-@compiled
+@borrowing
 def _verdict(data: Bytes, start: int, stop: int, rules: Rules, most_unreadable: float) -> int:
     """What is to be said against data[start:stop]."""
     characters, steps, unicode = rules.characters, rules.steps, rules.unicode
@@ -183,7 +183,7 @@ def bad_lines(data: Bytes, offsets: Offsets, chosen: Offsets, rules: Rules) -> O
     return out[:n]
 
 
-@compiled
+@borrowing
 def _kept(data: Bytes, start: int, stop: int, rules: Rules, out: Points) -> tuple[int, bool]:
     """The code points of data[start:stop] that stay, line ends as line feeds: (how many, whether NFC may touch one)."""
     characters = rules.characters
@@ -218,7 +218,7 @@ def _kept(data: Bytes, start: int, stop: int, rules: Rules, out: Points) -> tupl
     return n, moving & MOVING != 0
 
 
-@compiled
+@borrowing
 def _tidied(points: Points, length: int, rules: Rules, out: Bytes, n: int) -> int:
     """Write points[:length] to out[n:] without idle white space; where it ends."""
     characters = rules.characters

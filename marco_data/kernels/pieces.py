@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from marco_data.kernels.compiled import compiled
+from marco_data.kernels.compiled import borrowing, compiled
 from marco_data.kernels.prepare import Bytes, decode, end_of_head
 from marco_data.kernels.unicode_tables import LETTER_OR_MARK, WHITE, Tables
 
@@ -40,7 +40,7 @@ class Pieces(NamedTuple):
     stands_for: Numbers  # letters up to where the next piece begins, had all of it as many as the piece
 
 
-@compiled
+@borrowing
 def _place(data: Bytes, at: int, stop: int) -> int:
     """The first place from `at` on where a piece may begin: white space that is near, else a character."""
     for place in range(at, min(at + _NEAR, stop)):
@@ -51,7 +51,7 @@ def _place(data: Bytes, at: int, stop: int) -> int:
     return at
 
 
-@compiled
+@borrowing
 def _end(data: Bytes, at: int, stop: int, tables: Tables) -> tuple[int, int, int]:
     """(where the piece that begins at `at` ends, its letters, its size)."""
     flags = tables.flags

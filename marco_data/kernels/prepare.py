@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from marco_data.kernels.compiled import compiled
+from marco_data.kernels.compiled import borrowing, compiled
 from marco_data.kernels.unicode_tables import INVISIBLE, LAST, LETTER_OR_MARK, UNSTABLE, WHITE, Tables
 
 Bytes = npt.NDArray[np.uint8]
@@ -28,7 +28,7 @@ _NONE = -1
 LONGEST = 4  # code points of the longest canonical decomposition; twice the lower case of one is less
 
 
-@compiled
+@borrowing
 def decode(data: Bytes, at: int) -> tuple[int, int]:
     """(the code point that starts at `at`, where the next one starts)."""
     b = signed(data[at])
@@ -42,7 +42,7 @@ def decode(data: Bytes, at: int) -> tuple[int, int]:
     return (b & 0x07) << 18 | middle | (signed(data[at + 3]) & 0x3F), at + 4
 
 
-@compiled
+@borrowing
 def end_of_head(data: Bytes, start: int, stop: int, characters: int) -> int:
     """Where the first `characters` characters of data[start:stop] end."""
     if stop - start <= characters:
@@ -56,7 +56,7 @@ def end_of_head(data: Bytes, start: int, stop: int, characters: int) -> int:
     return stop
 
 
-@compiled
+@borrowing
 def _lowered(data: Bytes, start: int, stop: int, tables: Tables, out: Points) -> tuple[int, bool]:
     """Code points of data[start:stop] without invisible ones, in lower case: (how many, whether NFC may touch one)."""
     flags, lower = tables.flags, tables.lower
@@ -81,7 +81,7 @@ def _lowered(data: Bytes, start: int, stop: int, tables: Tables, out: Points) ->
     return n, unstable & UNSTABLE != 0
 
 
-@compiled
+@borrowing
 def composite_of(first: int, second: int, pairs: npt.NDArray[np.int64], composites: Points) -> int:
     """The character that the two compose to, -1 for none."""
     if 0x1100 <= first <= 0x1112 and 0x1161 <= second <= 0x1175:
@@ -97,7 +97,7 @@ def composite_of(first: int, second: int, pairs: npt.NDArray[np.int64], composit
     return _NONE
 
 
-@compiled
+@borrowing
 def _class(point: int, classes: Bytes) -> int:
     return signed(classes[point]) if point < LAST else 0
 
@@ -129,7 +129,7 @@ def _ordered(points: Points, start: int, stop: int, classes: Bytes) -> None:
         at = end
 
 
-@compiled
+@borrowing
 def _composed(points: Points, start: int, stop: int, tables: Tables) -> int:
     """Compose points[start:stop], decomposed and ordered, in place: where they end now."""
     classes, pairs, composites = tables.classes, tables.pairs, tables.composites
@@ -150,7 +150,7 @@ def _composed(points: Points, start: int, stop: int, tables: Tables) -> int:
     return n
 
 
-@compiled
+@borrowing
 def nfc(points: Points, length: int, tables: Tables, out: Points) -> int:
     """NFC of points[:length] into `out`; how many. A stretch is a stable character and the unstable ones after it."""
     flags, decomposed_at, decomposed = tables.flags, tables.decomposed_at, tables.decomposed
@@ -180,7 +180,7 @@ def nfc(points: Points, length: int, tables: Tables, out: Points) -> int:
     return n
 
 
-@compiled
+@borrowing
 def _address(points: Points, at: int, length: int) -> int:
     """Where the `http://`, `https://`, `www.` or `@` that starts at `at` ends; -1 where none starts."""
     first = points[at]
@@ -196,7 +196,7 @@ def _address(points: Points, at: int, length: int) -> int:
     return _NONE
 
 
-@compiled
+@borrowing
 def encode(point: int, out: Bytes, n: int) -> int:
     """Write a code point as UTF-8 at out[n:]; where it ends."""
     if point < 0x80:
@@ -213,7 +213,7 @@ def encode(point: int, out: Bytes, n: int) -> int:
     return n + 4
 
 
-@compiled
+@borrowing
 def _letters(points: Points, length: int, tables: Tables, out: Bytes) -> int:
     """Letters and marks of points[:length], every run of anything else and every address one space: bytes of `out`."""
     flags = tables.flags
@@ -240,7 +240,7 @@ def _letters(points: Points, length: int, tables: Tables, out: Bytes) -> int:
     return n
 
 
-@compiled
+@borrowing
 def prepare(data: Bytes, start: int, stop: int, tables: Tables, points: Points, composed: Points, out: Bytes) -> int:
     """`languages.prepare.prepare` of data[start:stop] into `out`; how many bytes.
 

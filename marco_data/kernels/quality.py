@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from marco_data.kernels.characters import ALPHABETIC, SYMBOL, Table, code_point, width
-from marco_data.kernels.compiled import compiled, inlined
+from marco_data.kernels.compiled import borrowing, compiled, inlined
 from marco_data.kernels.lines import (
     Figures,
     Wide,
@@ -28,7 +28,7 @@ from marco_data.kernels.lines import (
     measure_lines,
     ratio,
 )
-from marco_data.kernels.memory import SLACK, Bytes, copy, eight, int64, item, same, slots_for
+from marco_data.kernels.memory import SLACK, Bytes, copy, eight, int64, item, same_word, slots_for
 from marco_data.kernels.words import NEWLINE, Offsets, Places, Seen
 
 METRICS = 22
@@ -37,6 +37,7 @@ _BASE = np.uint64(0x9E3779B185EBCA87)
 _LOW = np.uint64(0x0101010101010101)
 _HASH = 0x23
 _MOST_PREFIX = 64  # bytes
+_LONGER = 7  # words, from which on an n-gram is asked for a prefix half as long again
 _MARKS = 4  # for each slot of a table, so eight or more for each place: few are kept by chance
 
 
@@ -78,7 +79,7 @@ def stop_word_set(words: list[bytes]) -> StopWords:
 
 @compiled
 def _stop_word_slots(utf8: Bytes, starts: Places, ends: Places) -> Places:
-    slots = np.zeros(slots_for(len(starts)), np.int32)
+    slots = np.zeros(4 * slots_for(len(starts)), np.int32)  # most words are none: an empty slot says so at once
     for i in range(len(starts)):
         slot = _slot(hash_of(utf8, starts[i], ends[i]), len(slots) - 1)
         while slots[slot]:
@@ -132,7 +133,7 @@ def measure(
 @compiled
 def _room(longest: int, n: int) -> Room:
     return Room(
-        np.zeros(longest + _MOST_PREFIX + SLACK, np.uint8),
+        np.zeros(longest + 2 * _MOST_PREFIX + SLACK, np.uint8),
         np.empty(n + 1, np.int32),
         np.empty(n + 1, np.int32),
         np.empty(n, np.int32),
@@ -168,7 +169,7 @@ def _slot(key: np.uint64, mask: int) -> int:
     return slot
 
 
-@compiled
+@borrowing
 def _join(data: Bytes, starts: Places, ends: Places, room: Room) -> None:
     """Copies the words beside each other."""
     joined, begins = room.joined, room.begins
@@ -179,7 +180,7 @@ def _join(data: Bytes, starts: Places, ends: Places, room: Room) -> None:
     begins[len(starts)] = to
 
 
-@compiled
+@borrowing
 def _measure_words(seen: Seen, table: Table, stop_words: StopWords, room: Room, row: Figures) -> None:
     """words, word_length, alphabetic_words, stop_words; numbers and counts the distinct words for the n-grams."""
     ids, behind, words = room.ids, room.behind, len(seen)
@@ -199,7 +200,7 @@ def _measure_words(seen: Seen, table: Table, stop_words: StopWords, room: Room, 
     row[20], row[21] = ratio(alphabetic, words), _count_stop_words(distinct, stop_words, room)
 
 
-@compiled
+@borrowing
 def _number_words(words: int, room: Room) -> int:
     """Numbers the distinct words in the order of their first places, and counts each; how many they are."""
     joined, begins, ids = room.joined, room.begins, room.ids
@@ -216,7 +217,7 @@ def _number_words(words: int, room: Room) -> int:
             if item(keys, entry) == key:
                 met = int64(item(first, entry))
                 size = item(begins, met + 1) - item(begins, met)
-                if size == end - at and same(joined, item(begins, met), at, size):
+                if size == end - at and same_word(joined, item(begins, met), at, size):
                     break
             slot = (slot + 1) & mask
             entry = int64(item(slots, slot)) - 1
@@ -229,7 +230,7 @@ def _number_words(words: int, room: Room) -> int:
     return distinct
 
 
-@compiled
+@borrowing
 def _describe(distinct: int, table: Table, room: Room) -> None:
     """The characters of each distinct word, and whether all of them are symbols."""
     joined, begins, first, lengths, symbols = room.joined, room.begins, room.first, room.lengths, room.symbols
@@ -252,7 +253,7 @@ def _characters(joined: Bytes, at: int, end: int) -> int:
     return n
 
 
-@compiled
+@borrowing
 def _count_stop_words(distinct: int, words: StopWords, room: Room) -> int:
     joined, begins, first, keys = room.joined, room.begins, room.first, room.keys
     slots, starts, ends, utf8 = words.slots, words.starts, words.ends, words.utf8
@@ -272,7 +273,7 @@ def _count_stop_words(distinct: int, words: StopWords, room: Room) -> int:
     return found
 
 
-@compiled
+@borrowing
 def _measure_top_grams(words: int, characters: int, room: Room, row: Figures) -> None:
     """top_n_gram: an n-gram is the (n-1)-gram that begins it and a last word, so a pair of numbers.
 
@@ -317,14 +318,17 @@ def _measure_top_grams(words: int, characters: int, room: Room, row: Figures) ->
         row[n - 1] = ratio((behind[at + n] - behind[at] + n - 1) * copies, characters)
 
 
-@compiled
+@borrowing
 def _measure_duplicate_grams(words: int, characters: int, room: Room, row: Figures) -> None:
     """duplicate_n_grams: equal are n-grams whose words have the same characters, wherever the spaces are."""
     joined, begins, behind, places = room.joined, room.begins, room.behind, room.places
     slots, keys = room.slots, room.keys
-    found = _repeated_places(words, room)
-    mask = slots_for(found) - 1
+    prefix = _prefix(words, room)
+    found = _repeated_places(prefix, words, room)
     for n in range(_LEAST_DUPLICATE, min(_MOST_DUPLICATE, words) + 1):
+        if n == _LONGER:
+            found = _keep_alike(prefix // 16 * 24, n, words, found, room)
+        mask = slots_for(found) - 1
         slots[: mask + 1] = 0
         repeated = following = 0
         for k in range(found):
@@ -339,7 +343,7 @@ def _measure_duplicate_grams(words: int, characters: int, room: Room, row: Figur
                 if item(keys, met) == key:
                     a = int64(item(begins, item(places, met)))
                     b = int64(item(begins, item(places, met) + n))
-                    if b - a == end - at and same(joined, a, at, end - at):
+                    if b - a == end - at and same_word(joined, a, at, end - at):
                         break
                 slot = (slot + 1) & mask
                 met = int64(item(slots, slot)) - 1
@@ -351,26 +355,28 @@ def _measure_duplicate_grams(words: int, characters: int, room: Room, row: Figur
         row[n - 1] = ratio(repeated, characters)
 
 
-@compiled
-def _repeated_places(words: int, room: Room) -> int:
-    """Fills `places` with all that begin the same five or more words as another, and few others; how many.
+@borrowing
+def _prefix(words: int, room: Room) -> int:
+    """The bytes of three and a half words of this text, a multiple of eight: two equal n-grams begin with them, as far
+    as the shorter of two reaches."""
+    average: int = 8 * int64((7 * room.begins[words] + 8 * words) // (16 * max(1, words)))
+    return min(_MOST_PREFIX, max(16, average))
 
-    Equal n-grams begin with the same bytes, as far as the shorter of two five words reaches. The longer prefix is
-    that of three and a half words of this text, the shorter one half of it.
-    """
+
+@borrowing
+def _repeated_places(prefix: int, words: int, room: Room) -> int:
+    """Fills `places` with all that begin the same five or more words as another, and few others; how many."""
     found = max(0, words - _LEAST_DUPLICATE + 1)
     for i in range(found):
         room.places[i] = i
-    if found:
-        prefix: int = min(_MOST_PREFIX, max(16, 8 * int64((7 * room.begins[words] + 8 * words) // (16 * words))))
-        found = _keep_alike(prefix // 16 * 8, found, room)
-        found = _keep_alike(prefix, found, room)
-    return found
+    found = _keep_alike(prefix // 16 * 8, _LEAST_DUPLICATE, words, found, room)
+    return _keep_alike(prefix, _LEAST_DUPLICATE, words, found, room)
 
 
-@compiled
-def _keep_alike(prefix: int, found: int, room: Room) -> int:
-    """Keeps the places whose next `prefix` bytes may be another's too, or that may begin an n-gram of fewer bytes."""
+@borrowing
+def _keep_alike(prefix: int, least: int, words: int, found: int, room: Room) -> int:
+    """Keeps the places of n-grams of at least `least` words whose first `prefix` bytes may be another's too, or that
+    may be of fewer bytes."""
     joined, begins, places, marks, hashes = room.joined, room.begins, room.places, room.marks, room.pending
     mask = _MARKS * slots_for(found) - 1
     marks[: mask + 1] = 0
@@ -386,6 +392,6 @@ def _keep_alike(prefix: int, found: int, room: Room) -> int:
     for k in range(found):
         i = int64(item(places, k))
         places[kept] = i
-        shorter = item(begins, i + _LEAST_DUPLICATE) - item(begins, i) < prefix
+        shorter = item(begins, min(i + least, words)) - item(begins, i) < prefix
         kept += shorter | (item(marks, hashes[k]) > 1)
     return kept

@@ -23,7 +23,7 @@ from marco_data.kernels.characters import (
     code_point,
     width,
 )
-from marco_data.kernels.compiled import compiled, inlined
+from marco_data.kernels.compiled import borrowing, compiled, inlined
 from marco_data.kernels.memory import SLACK, Bytes, copy, int64, item, slots_for
 from marco_data.kernels.minhash import Hashes, xxh64
 from marco_data.kernels.words import Offsets, Places, Seen
@@ -97,7 +97,7 @@ def _rooms(offsets: Offsets) -> tuple[Hashes, Offsets, Room]:
     return out, np.zeros(texts + 1, np.int64), room
 
 
-@compiled
+@borrowing
 def _fold_words(
     data: Bytes, starts: Places, ends: Places, seen: Seen, table: Table, folding: Folding, room: Room
 ) -> int:
@@ -124,7 +124,7 @@ def _fold_words(
     return units
 
 
-@compiled
+@borrowing
 def _fold_characters(data: Bytes, at: int, stop: int, table: Table, folding: Folding, room: Room) -> int:
     """The text folded, without white space and the space of no width; how many characters that makes."""
     folded, begins = room.folded, room.units
@@ -149,7 +149,7 @@ def _lower(byte: int) -> int:
     return byte + 0x20 * (0x41 <= byte <= 0x5A)
 
 
-@compiled
+@borrowing
 def _find_units(folded: Bytes, begin: int, end: int, begins: Offsets, units: int) -> int:
     """Appends where each character of folded[begin:end] begins: a letter may fold to three."""
     for k in range(begin, end):
@@ -159,7 +159,7 @@ def _find_units(folded: Bytes, begin: int, end: int, begins: Offsets, units: int
     return units
 
 
-@compiled
+@borrowing
 def _fold(data: Bytes, at: int, end: int, table: Table, folding: Folding, folded: Bytes, to: int) -> int:
     """Writes the characters of data[at:end], folded, to folded[to:]; behind them."""
     while at < end:
@@ -173,7 +173,7 @@ def _fold(data: Bytes, at: int, end: int, table: Table, folding: Folding, folded
     return to
 
 
-@compiled
+@borrowing
 def _distinct(room: Room, units: int, size: int, gap: int, out: Hashes, n: int) -> int:
     """Appends the hashes not seen before of all windows of `size` units to out[:n]; `gap` bytes end each unit."""
     windows = max(1, units - size + 1)

@@ -17,6 +17,7 @@ from marco_data.kernels.fasttext_entries import scan
 
 _MAGIC, _VERSION, _SUPERVISED = 793712314, 12, 3
 _END_OF_LINE = b"</s>"
+_MOST_DECODED = 1 << 30  # bytes; the quantised models that there are take up to 50 MB
 
 
 class Unreadable(Exception):
@@ -77,15 +78,14 @@ def _read(file: _Reader) -> ModelFile:
         raise Unreadable("labels among the words")
     pairs = file.array(np.int32, max(kept, 0), 2)
     (quantised,) = file.numbers("?")
-    rows, codes, norms, centroids = _matrix(file, quantised)
-    (quantised_output,) = file.numbers("?")
-    output = _decoded(*_matrix(file, quantised and quantised_output))
-    if file.at != len(file.data):
-        raise Unreadable("bytes are left over")
-    bits, before = np.zeros(0, np.uint64), np.zeros(0, np.int32)
+    bits, before, order = np.zeros(0, np.uint64), np.zeros(0, np.int32), None
     if kept >= 0:
         bits, before, order = _kept(pairs, bucket, words)
-        rows, codes = (a[order] if len(a) else a for a in (rows, codes))
+    rows = _matrix(file, quantised, order)
+    (quantised_output,) = file.numbers("?")
+    output = _matrix(file, quantised and quantised_output)
+    if file.at != len(file.data):
+        raise Unreadable("bytes are left over")
     vocabulary, word_at = _vocabulary(file.data, starts[:words], lengths[:words])
     left, right = _tree(counts[words:].tolist()) if loss == HIERARCHICAL else (np.zeros(0, np.int32),) * 2
     slots = slots_of(vocabulary, word_at, 1 << max(4, int(2 * words).bit_length()))
@@ -93,32 +93,41 @@ def _read(file: _Reader) -> ModelFile:
     end_of_line = named[:words].index(_END_OF_LINE) if _END_OF_LINE in named[:words] else -1
     model = Model(
         dim, min_n, max_n if min_n <= max_n else 0, max(bucket, 1), loss, vocabulary, word_at, slots, end_of_line,
-        kept >= 0, bits, before, rows, codes, norms, centroids, output,
-        np.ascontiguousarray(output.T), left, right,
+        kept >= 0, bits, before, rows.ravel(), output, np.ascontiguousarray(output.T), left, right,
     )  # fmt: skip
     return ModelFile(model, tuple(name.decode("utf-8", "replace") for name in named[words:]))
 
 
-def _matrix(file: _Reader, quantised: bool) -> tuple[npt.NDArray[Any], ...]:
-    """(rows, codes, norms, centroids) of the next matrix; the first or the others are empty."""
+def _matrix(file: _Reader, quantised: bool, order: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.float32]:
+    """The next matrix, its rows in `order`. Decoded: eight times what it takes in the file, a row is read four times as
+    fast."""
     if not quantised:
-        rows = file.array(np.float32, *file.numbers("qq"))
-        return rows, np.zeros((0, 0), np.uint8), np.zeros(0, np.float32), np.zeros((0, 256, 0), np.float32)
+        rows: npt.NDArray[np.float32] = file.array(np.float32, *file.numbers("qq"))
+        return rows if order is None else rows[order]
     with_norms, count, dim, size = file.numbers("?qqi")
     parts = size // max(count, 1)
     codes = file.array(np.uint8, count, parts)
     centroids = _centroids(file)
-    norms, of_norm = np.ones(256, np.float32), np.zeros(count, np.uint8)
+    norms = np.ones(count, np.float32)
     if with_norms:
         of_norm = file.array(np.uint8, count)
-        norms = _centroids(file)[0, :, 0].copy()
+        norms = _centroids(file)[0, :, 0][of_norm]
     if (
         count * parts != size
         or parts != len(centroids)
         or not 0 <= parts * centroids.shape[2] - dim < centroids.shape[2]
     ):
         raise Unreadable(f"{size} codes for {count} rows of {dim}")
-    return np.zeros((0, dim), np.float32), np.concatenate([codes, of_norm[:, None]], axis=1), norms, centroids
+    if 4 * count * dim > _MOST_DECODED:
+        raise Unreadable(f"{count} quantised rows of {dim}")
+    if order is not None:
+        codes, norms = codes[order], norms[order]
+    rows = np.empty((len(codes), dim), np.float32)
+    for part, values in enumerate(centroids):
+        at = part * values.shape[1]
+        rows[:, at : at + values.shape[1]] = values[codes[:, part], : dim - at]
+    rows *= norms[:, None]
+    return rows
 
 
 def _centroids(file: _Reader) -> npt.NDArray[np.float32]:
@@ -130,16 +139,6 @@ def _centroids(file: _Reader) -> npt.NDArray[np.float32]:
     out[:-1] = flat[:cut].reshape(parts - 1, 256, size)
     out[-1, :, :last] = flat[cut:].reshape(256, last)
     return out
-
-
-def _decoded(
-    rows: npt.NDArray[Any], codes: npt.NDArray[Any], norms: npt.NDArray[Any], centroids: npt.NDArray[Any]
-) -> npt.NDArray[np.float32]:
-    if not len(codes):
-        return rows
-    dim = rows.shape[1]
-    parts = [centroids[part][codes[:, part]] for part in range(len(centroids))]
-    return np.ascontiguousarray(np.concatenate(parts, axis=1)[:, :dim] * norms[codes[:, -1]][:, None])
 
 
 def _kept(

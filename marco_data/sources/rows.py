@@ -150,6 +150,7 @@ def _batch(rows: list[Row], source_name: str) -> pa.RecordBatch:
         "reason": [r.reason for r in rows],
         "measured": [r.measured for r in rows],
     }
-    return pa.RecordBatch.from_arrays(
-        [pa.array(columns[field.name], field.type) for field in READ_SCHEMA], schema=READ_SCHEMA
-    )
+    # Readers give UTF-8: of bytes Arrow does not ask whether they are.
+    kinds = {"text": pa.binary()}
+    arrays = [pa.array(columns[f.name], kinds.get(f.name, f.type)).view(f.type) for f in READ_SCHEMA]
+    return pa.RecordBatch.from_arrays(arrays, schema=READ_SCHEMA)
