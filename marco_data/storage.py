@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +22,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from marco_data.errors import RecipeError, RetryableError
+from marco_data.errors import DamagedFile, RecipeError, RetryableError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What no retry and no other shard escapes: such an OSError ends the run."""
@@ -35,6 +35,14 @@ PARQUET_SETTINGS: dict[str, Any] = {
     "write_page_checksum": True,  # 0.2 % of the time of a pass: a damaged page is told from a whole one
     "use_dictionary": False,  # zstd finds what it would: a shard is 10 % smaller without, and written faster
 }
+DAMAGE = (
+    "CRC checksum verification failed",
+    "Parquet magic bytes not found",
+    "Couldn't deserialize thrift",
+    "Parquet file size is",
+    "Unexpected end of stream",
+)
+"""How pyarrow says that a file is not as it was written."""
 SOUGHT = ("shard", "language", "lid_language")
 """Columns by whose least and most in a row group readers pass it over; of text they are 8 KB a group, for nobody."""
 
@@ -139,12 +147,19 @@ class Storage:
 
     @contextmanager
     def parquet(self, path: str) -> Iterator[pq.ParquetFile]:
-        if self._local is not None:
-            with pq.ParquetFile(self._local / path, memory_map=True) as file:
-                yield file
-            return
-        with self.open(path) as source, pq.ParquetFile(source, pre_buffer=True) as file:
-            yield file
+        """Raises DamagedFile, also from what is read of it, where the bytes are not those that were written."""
+        try:
+            with ExitStack() as opened:
+                if self._local is not None:
+                    file = pq.ParquetFile(self._local / path, memory_map=True, page_checksum_verification=True)
+                else:
+                    source = opened.enter_context(self.open(path))
+                    file = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
+                yield opened.enter_context(file)
+        except (pa.ArrowInvalid, OSError) as error:
+            if any(sign in str(error) for sign in DAMAGE):
+                raise DamagedFile(path, str(error).splitlines()[0]) from error
+            raise
 
     # -- writing ------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -427,7 +428,7 @@ def test_a_failed_task_stops_what_looks_at_the_whole_corpus_and_nothing_else(tmp
     broken = tmp_path / "out" / first.records["measure"][0].data[0].path
     whole, key = broken.read_bytes(), first.records["decide"][0].key
     shutil.rmtree(tmp_path / "out" / dataset.node("decide").folder)
-    broken.write_bytes(b"not parquet any more")
+    pq.write_table(pa.table({"another": [1]}), broken)
 
     result = run(dataset, storage, LocalExecutor(), Silent())
 
@@ -444,6 +445,33 @@ def test_a_failed_task_stops_what_looks_at_the_whole_corpus_and_nothing_else(tmp
     again = run(dataset, storage, LocalExecutor(), Silent())
     assert again.complete
     assert set(again.ran.values()) == {0}
+
+
+@pytest.mark.parametrize("damage", ["signature", "text", "all of it"])
+def test_a_damaged_measure_shard_is_made_again(damage: str, tmp_path: Path):
+    corpus = write_planted(tmp_path / "in")
+    recipe = as_recipe(planted_values(corpus))
+    storage = Storage(str(tmp_path / "out"))
+    dataset = recipe.pipeline_function()(recipe)
+    first = run(dataset, storage, LocalExecutor(), Silent())
+    shard = tmp_path / "out" / first.records["measure"][0].data[0].path
+    whole = shard.read_bytes()
+    data = bytearray(whole)
+    if damage in ("signature", "text"):
+        group = pq.read_metadata(shard).row_group(0)
+        columns = (group.column(i) for i in range(group.num_columns))
+        column = next(c for c in columns if c.path_in_schema.startswith(damage))
+        data[column.data_page_offset + column.total_compressed_size - 3] ^= 4
+    shard.write_bytes(b"nothing" if damage == "all of it" else data)
+    for folder in tmp_path.glob("out/*-*"):
+        if not folder.name.startswith("measure-"):
+            shutil.rmtree(folder)
+
+    again = run(dataset, storage, LocalExecutor(), Silent())
+
+    assert again.complete
+    assert shard.read_bytes() == whole
+    assert [r.data for r in again.records["shards"]] == [r.data for r in first.records["shards"]]
 
 
 def test_a_record_read_back_is_the_record(planted: Planted):
