@@ -39,9 +39,23 @@ def split_words(text: str, language: Language | None) -> list[str]:
 
 
 def _segments(text: str, language: Language | None) -> WordBreaker:
-    locale = "en" if language is None else language.iso639_1
     # ICU breaks at a zero width space (Khmer, Burmese and Thai use it between words) but would return it.
-    return WordBreaker(text.replace("\u200b", " "), locale)
+    return WordBreaker(text.replace("\u200b", " "), _locale(language))
+
+
+def _locale(language: Language | None) -> str:
+    return "en" if language is None else language.iso639_1
+
+
+def _segment_ends(units: npt.NDArray[np.uint16], language: Language | None) -> npt.NDArray[np.int32]:
+    """Where ICU's segments of a text in UTF-16 end."""
+    from marco_data.kernels.icu import segment_ends
+
+    ends = segment_ends(units, _locale(language))
+    if ends is None:
+        breaker = WordBreaker(units.tobytes().decode("utf-16-le"), _locale(language))
+        ends = np.fromiter((end for _, end in breaker.segments()), np.int32)
+    return ends
 
 
 class Texts(NamedTuple):
@@ -131,9 +145,9 @@ def _find_words(texts: Texts, language: Language | None) -> Words:
     starts, ends, seen, left = kernel.find_words(texts.data, texts.offsets, table)
     if len(left):
         # One question for all: to make a breaker takes as long as to cut a line. Between lines nothing joins.
-        text = kernel.with_separators(texts.data, left).tobytes().decode()
-        lengths = np.fromiter(map(len, _segments(text, language)), np.int32)
-        found = kernel.trim_segments(texts.data, left, lengths, table)
+        found = kernel.trim_segments(
+            texts.data, left, _segment_ends(kernel.utf16_of(texts.data, left), language), table
+        )
         order = np.argsort(np.concatenate([starts, found[0]]), kind="stable")  # two ascending runs: a merge
         starts, ends, seen = (
             np.concatenate([starts, found[0]])[order],

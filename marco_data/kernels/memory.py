@@ -21,7 +21,7 @@ SLACK = 8
 """What an array must have behind the end of what `copy` writes to it."""
 
 
-def _intrinsic(function: Function) -> Any:
+def intrinsic(function: Function) -> Any:
     """Code that is written out where it is called, with the arguments behind the first."""
     return extending.intrinsic(function)
 
@@ -36,7 +36,7 @@ def _eight_bytes(builder: Any, pointer: Any) -> Any:
     return builder.bitcast(pointer, ir.IntType(64).as_pointer())
 
 
-@_intrinsic
+@intrinsic
 def item(context: Any, array: Any, index: Any) -> Any:
     """`array[index]` of an index that is at least 0.
 
@@ -50,7 +50,7 @@ def item(context: Any, array: Any, index: Any) -> Any:
     return array.dtype(array, index), generate
 
 
-@_intrinsic
+@intrinsic
 def eight(context: Any, data: Any, index: Any) -> Any:
     """The bytes data[index:index + 8], which must exist, as one number, the first byte the lowest."""
 
@@ -62,7 +62,7 @@ def eight(context: Any, data: Any, index: Any) -> Any:
     return types.uint64(data, index), generate
 
 
-@_intrinsic
+@intrinsic
 def put_eight(context: Any, data: Any, index: Any, value: Any) -> Any:
     """Writes what `eight` reads."""
 
@@ -75,7 +75,7 @@ def put_eight(context: Any, data: Any, index: Any, value: Any) -> Any:
     return types.void(data, index, value), generate
 
 
-@_intrinsic
+@intrinsic
 def add_eight(context: Any, target: Any, to: Any, source: Any, index: Any) -> Any:
     """target[to:to + 8] += source[index:index + 8], floats, which must exist: eight at once, whatever LLVM thinks."""
 

@@ -255,38 +255,54 @@ def trimmed(data: Bytes, start: int, end: int, table: Table) -> tuple[int, int]:
     return start, end
 
 
-_SEPARATOR = (0xE2, 0x80, 0xA8)  # U+2028: a segment of its own beside whatever; a line feed would join a return
+_SEPARATOR = 0x2028  # a segment of its own beside whatever; a line feed would join a return
+_ZERO_WIDTH_SPACE = 0x200B
 
 
 @compiled
-def with_separators(data: Bytes, stretches: Places) -> Bytes:
-    """The bytes data[start:stop] of each of stretches[n, 2], U+2028 behind each."""
-    out = np.empty(np.sum(stretches[:, 1] - stretches[:, 0]) + 3 * len(stretches), np.uint8)
+def utf16_of(data: Bytes, stretches: Places) -> npt.NDArray[np.uint16]:
+    """The texts data[start:stop] of each of stretches[n, 2] as ICU reads them, U+2028 behind each.
+
+    ICU breaks at a zero width space (Khmer, Burmese and Thai use it between words) but would return it.
+    """
+    out = np.empty(np.sum(stretches[:, 1] - stretches[:, 0]) + len(stretches), np.uint16)
     n = 0
     for i in range(len(stretches)):
-        start, stop = stretches[i]
-        out[n : n + stop - start] = data[start:stop]
-        n += stop - start
-        for byte in _SEPARATOR:
-            out[n] = byte
+        n = _to_utf16(data, stretches[i, 0], stretches[i, 1], out, n)
+        out[n] = _SEPARATOR
+        n += 1
+    return out[:n]
+
+
+@borrowing
+def _to_utf16(data: Bytes, at: int, stop: int, out: npt.NDArray[np.uint16], n: int) -> int:
+    while at < stop:
+        c = code_point(data, at)
+        at += width(item(data, at))
+        if c >= 0x10000:
+            out[n] = 0xD800 + ((c - 0x10000) >> 10)
             n += 1
-    return out
+            c = 0xDC00 + ((c - 0x10000) & 0x3FF)
+        out[n] = 0x20 if c == _ZERO_WIDTH_SPACE else c
+        n += 1
+    return n
 
 
 @compiled
-def trim_segments(data: Bytes, stretches: Places, lengths: Places, table: Table) -> tuple[Places, Places, Seen]:
-    """(starts, ends, seen) of the words of stretches[n, 2], by the lengths in characters of the segments of
-    `with_separators`."""
-    starts, ends = np.empty(len(lengths), np.int32), np.empty(len(lengths), np.int32)
-    seen = np.empty(len(lengths), np.uint16)
-    words = segment = 0
+def trim_segments(data: Bytes, stretches: Places, segment_ends: Places, table: Table) -> tuple[Places, Places, Seen]:
+    """(starts, ends, seen) of the words of stretches[n, 2], by where the segments of `utf16_of` end."""
+    starts, ends = np.empty(len(segment_ends), np.int32), np.empty(len(segment_ends), np.int32)
+    seen = np.empty(len(segment_ends), np.uint16)
+    words = segment = units = 0
     for i in range(len(stretches)):
         at, stop = stretches[i]
         while at < stop:
             end, bits = at, np.int64(0)
-            for _ in range(lengths[segment]):
+            while units < segment_ends[segment]:
                 bits |= int64(item(table, code_point(data, end)))
-                end += width(item(data, end))
+                size = width(item(data, end))
+                end += size
+                units += 2 if size == 4 else 1
             first, last = trimmed(data, at, end, table) if bits & BLANK else (at, end)
             if first < last:
                 starts[words], ends[words], seen[words] = first, last, bits & ~CLASS
@@ -294,4 +310,5 @@ def trim_segments(data: Bytes, stretches: Places, lengths: Places, table: Table)
             at = end
             segment += 1
         segment += 1  # the separator
+        units += 1
     return starts[:words], ends[:words], seen[:words]

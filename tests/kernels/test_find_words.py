@@ -5,15 +5,17 @@ import random
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from marco_data.kernels import icu
 from marco_data.kernels.characters import CLASS, DICTIONARY, PICTURE, word_classes
 from marco_data.languages import LANGUAGES, Language
 from marco_data.word_classes import rows
-from marco_data.words import find_words, split_words, texts_of
+from marco_data.words import find_words, forget, split_words, texts_of
 
 SAMPLE = Path(__file__).parents[2] / "recipes" / "sample" / "text"
 
@@ -23,6 +25,10 @@ def words_of(texts: list[str], language: Language | None) -> list[list[str]]:
     words = find_words(batch, language)
     found = [batch.data[a:b].tobytes().decode() for a, b in zip(words.starts, words.ends, strict=True)]
     return [found[a:b] for a, b in zip(words.first, words.first[1:], strict=False)]
+
+
+def pieces_of(code: str) -> list[str]:
+    return (SAMPLE / f"{code}.txt").read_text("utf-8").split("== ")
 
 
 def assert_same_words(texts: list[str], language: Language | None) -> None:
@@ -87,3 +93,18 @@ def test_bytes_that_are_no_text_and_missing_texts_are_errors():
         texts_of(broken)
     with pytest.raises(ValueError, match="missing"):
         texts_of(pa.array(["a", None]))
+
+
+@pytest.mark.parametrize("code", ["zho_Hans", "jpn_Jpan", "tha_Thai", "khm_Khmr", "lao_Laoo", "mya_Mymr"])
+def test_without_icus_own_functions_icu4py_gives_the_same_words(code, monkeypatch):
+    texts = [*pieces_of(code), "ร้าน𠮷野家 \u200b🇯🇵東京\n𐊧"]
+    called = words_of(texts, LANGUAGES[code])
+    forget()
+    monkeypatch.setattr(icu, "segment_ends", lambda units, locale: None)
+    assert words_of(texts, LANGUAGES[code]) == called == [split_words(text, LANGUAGES[code]) for text in texts]
+
+
+def test_icus_own_functions_are_found_in_the_build_that_is_installed():
+    ends = icu.segment_ends(np.frombuffer("东京 a1\u2028".encode("utf-16-le"), np.uint16), "zh")
+    assert ends is not None
+    assert ends.tolist() == [2, 3, 5, 6]
