@@ -106,11 +106,14 @@ class LanguageModel:
             self._named(labels), np.round(scores, 4), pieces, self._named(of_pieces), np.round(sureties, 4)
         )  # fmt: skip
 
+    @cached_property
+    def _names(self) -> pa.Array:
+        """The language of each label, and one name more: index -1, no label, reads the last."""
+        return pa.array([*map(from_label, self.file.labels), NO_LANGUAGE], pa.string())
+
     def _named(self, labels: npt.NDArray[np.int32]) -> pa.Array:
         """The languages of a kernel's labels."""
-        # One name more than labels: index -1, no label, reads the last.
-        names = pa.array([*map(from_label, self.file.labels), NO_LANGUAGE], pa.string())
-        return names.take(pa.array(labels % len(names), pa.int32()))
+        return self._names.take(pa.array(labels % len(self._names), pa.int32()))
 
     def reference(self, text: str) -> tuple[str, float]:
         """fastText's own answer, of the whole of what `predict` reads."""

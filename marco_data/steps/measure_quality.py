@@ -62,8 +62,8 @@ class MeasureQuality(Step):
             places = (words.starts, words.ends, words.seen, words.first)
             figures = quality.measure(texts.data, texts.offsets, *places, table, stop_words, self.short_line_characters)
             columns = {
-                field.name: pa.array(rounded(figures[:, i]).astype(field.type.to_pandas_dtype()), field.type)
-                for i, field in enumerate(self.adds)
+                field.name: pa.array(column.astype(field.type.to_pandas_dtype(), copy=False), field.type)
+                for field, column in zip(self.adds, np.ascontiguousarray(rounded(figures).T), strict=True)
             }
             return StepOutput(columns=columns)
 
@@ -74,8 +74,8 @@ def rounded(figures: Figures) -> Figures:
     """Each figure as Python's `round(figure, 4)` has it: of what is written in decimals, not of a product."""
     scaled = figures * 10**DECIMALS
     out: Figures = np.rint(scaled) / 10**DECIMALS
-    for i in np.flatnonzero(np.abs(scaled - np.floor(scaled) - 0.5) < 1e-3):
-        out[i] = round(float(figures[i]), DECIMALS)
+    for place in zip(*np.nonzero(np.abs(scaled - np.floor(scaled) - 0.5) < 1e-3), strict=True):
+        out[place] = round(float(figures[place]), DECIMALS)
     return out
 
 
