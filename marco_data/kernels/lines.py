@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from marco_data.kernels.characters import SPACE, TERMINAL, Table, before, code_point, width
 from marco_data.kernels.compiled import borrowing, compiled, inlined
-from marco_data.kernels.memory import Bytes, eight, item, same, slots_for
+from marco_data.kernels.memory import Bytes, eight, int64, item, same, slots_for
 from marco_data.kernels.minhash import xxh64
 from marco_data.kernels.words import NEWLINE, Places
 
@@ -45,31 +45,55 @@ def ratio(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
+@inlined
+def _tops(tops: np.uint64) -> int:
+    """How many of the highest bits of eight bytes are set; the others are not."""
+    n: int = int64((tops >> np.uint64(7)) * _ONES >> np.uint64(56))
+    return n
+
+
 @borrowing
 def count(data: Bytes, start: int, stop: int, byte: int) -> int:
+    every = _ONES * np.uint64(byte)
     n = 0
-    for i in range(start, stop):
+    for i in range(start, stop - 7, 8):
+        x = eight(data, i) ^ every
+        n += _tops(~(((x & ~_TOPS) + ~_TOPS) | x) & _TOPS)  # of the bytes that are zero
+    for i in range(stop - (stop - start) % 8, stop):
         n += item(data, i) == byte
     return n
 
 
 @borrowing
 def count_characters(data: Bytes, start: int, stop: int) -> int:
-    n = 0
-    for i in range(start, stop):
-        n += item(data, i) & 0xC0 != 0x80
+    """The bytes but those that continue a character."""
+    n = stop - start
+    for i in range(start, stop - 7, 8):
+        x = eight(data, i)
+        n -= _tops(x & ~(x << np.uint64(1)) & _TOPS)
+    for i in range(stop - (stop - start) % 8, stop):
+        n -= item(data, i) & 0xC0 == 0x80
     return n
 
 
 @borrowing
 def count_ellipses(data: Bytes, start: int, stop: int) -> int:
-    """How often `...` (not overlapping) or `…` occurs."""
-    n = threes = 0
+    """How often `...` (not overlapping) or `…` occurs; nearly always never, which is soon told."""
+    ones = threes = False
     for i in range(start, stop - 2):
         a, b, c = item(data, i), item(data, i + 1), item(data, i + 2)
-        n += (a == 0xE2) & (b == 0x80) & (c == 0xA6)
-        threes += (a == _FULL_STOP) & (b == _FULL_STOP) & (c == _FULL_STOP)
-    return n + _triples(data, start, stop) if threes else n
+        ones |= _is_ellipsis(a, b, c)
+        threes |= (a == _FULL_STOP) & (b == _FULL_STOP) & (c == _FULL_STOP)
+    n = _triples(data, start, stop) if threes else 0
+    if ones:
+        for i in range(start, stop - 2):
+            n += _is_ellipsis(item(data, i), item(data, i + 1), item(data, i + 2))
+    return n
+
+
+@inlined
+def _is_ellipsis(a: int, b: int, c: int) -> bool:
+    return (a == 0xE2) & (b == 0x80) & (c == 0xA6)
 
 
 @borrowing
@@ -178,15 +202,14 @@ def _line_end(data: Bytes, at: int, stop: int) -> int:
 @borrowing
 def _has_other_breaks(data: Bytes, start: int, stop: int) -> bool:
     """Whether there may be a line break that is not a line feed."""
-    n = 0
+    found = False
     for i in range(start, stop):
         byte = item(data, i)
-        n += (byte < 0x20) & (byte != NEWLINE) & (byte != _TAB)
+        found |= (byte < 0x20) & (byte != NEWLINE) & (byte != _TAB)
     for i in range(start, stop - 1):
         byte, following = item(data, i), item(data, i + 1)
-        n += (byte == 0xC2) & (following == 0x85)
-        n += (byte == 0x80) & ((following == 0xA8) | (following == 0xA9))
-    return n > 0
+        found |= ((byte == 0xC2) & (following == 0x85)) | ((byte == 0x80) & ((following == 0xA8) | (following == 0xA9)))
+    return found
 
 
 @borrowing

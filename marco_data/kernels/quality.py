@@ -28,7 +28,7 @@ from marco_data.kernels.lines import (
     measure_lines,
     ratio,
 )
-from marco_data.kernels.memory import SLACK, Bytes, copy, eight, int64, item, same, slots_for
+from marco_data.kernels.memory import SLACK, Bytes, copy, eight, int64, item, same_word, slots_for
 from marco_data.kernels.words import NEWLINE, Offsets, Places, Seen
 
 METRICS = 22
@@ -37,6 +37,7 @@ _BASE = np.uint64(0x9E3779B185EBCA87)
 _LOW = np.uint64(0x0101010101010101)
 _HASH = 0x23
 _MOST_PREFIX = 64  # bytes
+_LONGER = 7  # words, from which on an n-gram is asked for a prefix half as long again
 _MARKS = 4  # for each slot of a table, so eight or more for each place: few are kept by chance
 
 
@@ -132,7 +133,7 @@ def measure(
 @compiled
 def _room(longest: int, n: int) -> Room:
     return Room(
-        np.zeros(longest + _MOST_PREFIX + SLACK, np.uint8),
+        np.zeros(longest + 2 * _MOST_PREFIX + SLACK, np.uint8),
         np.empty(n + 1, np.int32),
         np.empty(n + 1, np.int32),
         np.empty(n, np.int32),
@@ -216,7 +217,7 @@ def _number_words(words: int, room: Room) -> int:
             if item(keys, entry) == key:
                 met = int64(item(first, entry))
                 size = item(begins, met + 1) - item(begins, met)
-                if size == end - at and same(joined, item(begins, met), at, size):
+                if size == end - at and same_word(joined, item(begins, met), at, size):
                     break
             slot = (slot + 1) & mask
             entry = int64(item(slots, slot)) - 1
@@ -322,9 +323,12 @@ def _measure_duplicate_grams(words: int, characters: int, room: Room, row: Figur
     """duplicate_n_grams: equal are n-grams whose words have the same characters, wherever the spaces are."""
     joined, begins, behind, places = room.joined, room.begins, room.behind, room.places
     slots, keys = room.slots, room.keys
-    found = _repeated_places(words, room)
-    mask = slots_for(found) - 1
+    prefix = _prefix(words, room)
+    found = _repeated_places(prefix, words, room)
     for n in range(_LEAST_DUPLICATE, min(_MOST_DUPLICATE, words) + 1):
+        if n == _LONGER:
+            found = _keep_alike(prefix // 16 * 24, n, words, found, room)
+        mask = slots_for(found) - 1
         slots[: mask + 1] = 0
         repeated = following = 0
         for k in range(found):
@@ -339,7 +343,7 @@ def _measure_duplicate_grams(words: int, characters: int, room: Room, row: Figur
                 if item(keys, met) == key:
                     a = int64(item(begins, item(places, met)))
                     b = int64(item(begins, item(places, met) + n))
-                    if b - a == end - at and same(joined, a, at, end - at):
+                    if b - a == end - at and same_word(joined, a, at, end - at):
                         break
                 slot = (slot + 1) & mask
                 met = int64(item(slots, slot)) - 1
@@ -352,25 +356,27 @@ def _measure_duplicate_grams(words: int, characters: int, room: Room, row: Figur
 
 
 @borrowing
-def _repeated_places(words: int, room: Room) -> int:
-    """Fills `places` with all that begin the same five or more words as another, and few others; how many.
-
-    Equal n-grams begin with the same bytes, as far as the shorter of two five words reaches. The longer prefix is
-    that of three and a half words of this text, the shorter one half of it.
-    """
-    found = max(0, words - _LEAST_DUPLICATE + 1)
-    for i in range(found):
-        room.places[i] = i
-    if found:
-        prefix: int = min(_MOST_PREFIX, max(16, 8 * int64((7 * room.begins[words] + 8 * words) // (16 * words))))
-        found = _keep_alike(prefix // 16 * 8, found, room)
-        found = _keep_alike(prefix, found, room)
-    return found
+def _prefix(words: int, room: Room) -> int:
+    """The bytes of three and a half words of this text, a multiple of eight: two equal n-grams begin with them, as far
+    as the shorter of two reaches."""
+    average: int = 8 * int64((7 * room.begins[words] + 8 * words) // (16 * max(1, words)))
+    return min(_MOST_PREFIX, max(16, average))
 
 
 @borrowing
-def _keep_alike(prefix: int, found: int, room: Room) -> int:
-    """Keeps the places whose next `prefix` bytes may be another's too, or that may begin an n-gram of fewer bytes."""
+def _repeated_places(prefix: int, words: int, room: Room) -> int:
+    """Fills `places` with all that begin the same five or more words as another, and few others; how many."""
+    found = max(0, words - _LEAST_DUPLICATE + 1)
+    for i in range(found):
+        room.places[i] = i
+    found = _keep_alike(prefix // 16 * 8, _LEAST_DUPLICATE, words, found, room)
+    return _keep_alike(prefix, _LEAST_DUPLICATE, words, found, room)
+
+
+@borrowing
+def _keep_alike(prefix: int, least: int, words: int, found: int, room: Room) -> int:
+    """Keeps the places of n-grams of at least `least` words whose first `prefix` bytes may be another's too, or that
+    may be of fewer bytes."""
     joined, begins, places, marks, hashes = room.joined, room.begins, room.places, room.marks, room.pending
     mask = _MARKS * slots_for(found) - 1
     marks[: mask + 1] = 0
@@ -386,6 +392,6 @@ def _keep_alike(prefix: int, found: int, room: Room) -> int:
     for k in range(found):
         i = int64(item(places, k))
         places[kept] = i
-        shorter = item(begins, i + _LEAST_DUPLICATE) - item(begins, i) < prefix
+        shorter = item(begins, min(i + least, words)) - item(begins, i) < prefix
         kept += shorter | (item(marks, hashes[k]) > 1)
     return kept
