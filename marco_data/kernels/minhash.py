@@ -44,7 +44,7 @@ def _rotate(x: np.uint64, bits: int) -> np.uint64:
     return (x << np.uint64(bits)) | (x >> np.uint64(64 - bits))
 
 
-@borrowing
+@inlined
 def xxh64(data: Bytes, start: int, stop: int) -> np.uint64:
     """XXH64 of data[start:stop], seed 0, as its specification has it."""
     at = start

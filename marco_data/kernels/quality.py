@@ -79,7 +79,7 @@ def stop_word_set(words: list[bytes]) -> StopWords:
 
 @compiled
 def _stop_word_slots(utf8: Bytes, starts: Places, ends: Places) -> Places:
-    slots = np.zeros(slots_for(len(starts)), np.int32)
+    slots = np.zeros(4 * slots_for(len(starts)), np.int32)  # most words are none: an empty slot says so at once
     for i in range(len(starts)):
         slot = _slot(hash_of(utf8, starts[i], ends[i]), len(slots) - 1)
         while slots[slot]:
