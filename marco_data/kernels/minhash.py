@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from marco_data.kernels.compiled import borrowing, compiled, inlined
+from marco_data.kernels.compiled import compiled, inlined
 from marco_data.kernels.memory import Bytes, eight, item
 
 Hashes = npt.NDArray[np.uint32]
