@@ -41,6 +41,7 @@ _P1 = np.uint64(0x9E3779B185EBCA87)
 _P2 = np.uint64(0xC2B2AE3D27D4EB4F)
 _P3 = np.uint64(0x165667B19E3779F9)
 _LINE = 64  # bytes of memory that come together
+_UPPER = 0x7FFFFFFF  # of a hash, so that a slot is not negative
 _CACHED = 24  # bytes of the longest word that is kept: three machine words, and 95 % of words in any spaced language
 
 
@@ -54,7 +55,7 @@ class Model(NamedTuple):
     loss: int
     vocabulary: Bytes  # the words' bytes, one after the other
     word_at: npt.NDArray[np.int64]  # [words + 1]
-    slots: npt.NDArray[np.int32]  # open addressing by FNV-1a: a word's number, -1 where empty
+    slots: npt.NDArray[np.int64]  # open addressing by FNV-1a: a word's hash above its number, -1 where empty
     end_of_line: int  # the number of "</s>", -1 where the vocabulary lacks it
     pruned: bool
     kept: npt.NDArray[np.uint64]  # of a pruned model: a bit for each bucket
@@ -112,47 +113,56 @@ def _room(longest: int, prepared: bool, max_n: int) -> Room:
     return Room(points, composed, line, marked, np.empty(256 + max_n, np.int32))
 
 
-@borrowing
+@inlined
+def _hashed(h: np.uint32, byte: np.uint8) -> np.uint32:
+    """A step of fastText's FNV-1a."""
+    return np.uint32(np.uint32(h ^ np.uint32(np.int8(byte))) * np.uint32(16777619))
+
+
+@inlined
 def hash_of(data: Bytes, start: int, stop: int) -> np.uint32:
     """fastText's FNV-1a, which takes bytes for signed."""
     h = np.uint32(2166136261)
     for i in range(start, stop):
-        h = np.uint32(np.uint32(h ^ np.uint32(np.int8(data[i]))) * np.uint32(16777619))
+        h = _hashed(h, item(data, i))
     return h
 
 
 @compiled
-def slots_of(vocabulary: Bytes, word_at: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int32]:
+def slots_of(vocabulary: Bytes, word_at: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
     """The open-addressed table of a vocabulary; `size` is a power of two above its length."""
-    slots = np.full(size, np.int32(-1), np.int32)
+    slots = np.full(size, np.int64(-1), np.int64)
     for word in range(len(word_at) - 1):
-        slot = signed(hash_of(vocabulary, word_at[word], word_at[word + 1])) & (size - 1)
+        h = signed(hash_of(vocabulary, word_at[word], word_at[word + 1]))
+        slot = h & (size - 1)
         while slots[slot] >= 0:
             slot = (slot + 1) & (size - 1)
-        slots[slot] = word
+        slots[slot] = (h & _UPPER) << 32 | word
     return slots
 
 
-@borrowing
+@inlined
 def _word_number(
-    text: Bytes, start: int, stop: int, vocabulary: Bytes, word_at: npt.NDArray[np.int64], slots: npt.NDArray[np.int32]
+    text: Bytes, start: int, stop: int, vocabulary: Bytes, word_at: npt.NDArray[np.int64], slots: npt.NDArray[np.int64]
 ) -> int:
-    size = len(slots)
-    slot = signed(hash_of(text, start, stop)) & (size - 1)
-    while slots[slot] >= 0:
-        word = signed(slots[slot])
-        at = word_at[word]
-        if word_at[word + 1] - at == stop - start:
+    h, size = signed(hash_of(text, start, stop)), len(slots)
+    slot = h & (size - 1)
+    found = item(slots, slot)
+    while found >= 0:
+        word = found & 0xFFFFFFFF
+        at = item(word_at, word)
+        if found >> 32 == h & _UPPER and item(word_at, word + 1) - at == stop - start:
             i = 0
-            while i < stop - start and vocabulary[at + i] == text[start + i]:
+            while i < stop - start and item(vocabulary, at + i) == item(text, start + i):
                 i += 1
             if i == stop - start:
-                return word
+                return signed(word)
         slot = (slot + 1) & (size - 1)
+        found = item(slots, slot)
     return -1
 
 
-@compiled
+@inlined
 def _bits(x: np.uint64) -> int:
     x -= (x >> np.uint64(1)) & np.uint64(0x5555555555555555)
     x = (x & np.uint64(0x3333333333333333)) + ((x >> np.uint64(2)) & np.uint64(0x3333333333333333))
@@ -160,7 +170,7 @@ def _bits(x: np.uint64) -> int:
     return signed((x * np.uint64(0x0101010101010101)) >> np.uint64(56))
 
 
-@borrowing
+@inlined
 def _add_rows(found: npt.NDArray[np.int32], count: int, rows: Floats, dim: int, cache: Cache, to: int) -> None:
     """cache[to : to + dim] += rows of the input matrix, one after the other."""
     for i in range(count):
@@ -169,12 +179,6 @@ def _add_rows(found: npt.NDArray[np.int32], count: int, rows: Floats, dim: int, 
             add_eight(cache, to + k, rows, at + k)
         for k in range(dim // 8 * 8, dim):
             cache[to + k] += rows[at + k]
-
-
-@inlined
-def _hashed(h: np.uint32, byte: np.uint8) -> np.uint32:
-    """A step of fastText's FNV-1a."""
-    return np.uint32(np.uint32(h ^ np.uint32(np.int8(byte))) * np.uint32(16777619))
 
 
 @borrowing
