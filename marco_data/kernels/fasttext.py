@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from marco_data.kernels.compiled import borrowing, compiled, inlined
-from marco_data.kernels.memory import SLACK, add_eight, copy, eight, item, put_eight
+from marco_data.kernels.memory import SLACK, add_eight, bring, copy, eight, item, put_eight
 from marco_data.kernels.pieces import Pieces
 from marco_data.kernels.prepare import LONGEST, Bytes, Points, decode, end_of_head, prepare, signed
 from marco_data.kernels.unicode_tables import STRIPPED, Tables
@@ -76,6 +76,8 @@ for words that are not kept.
 """
 
 _HEADER, _COUNT = 8, 6
+_KEY = 3  # times eight bytes
+_AT_ONCE = 32  # words whose places are asked for together
 
 
 @compiled
@@ -93,6 +95,9 @@ def new_cache(dim: int, most_bytes: int = 32 << 20) -> Cache:
     return room[start : start + (places + 1) * width]
 
 
+Spans = npt.NDArray[np.int64]
+
+
 class Room(NamedTuple):
     """What reading a text needs: made once, for the longest of a batch."""
 
@@ -101,6 +106,8 @@ class Room(NamedTuple):
     line: Bytes
     marked: Bytes  # a word between its marks
     found: npt.NDArray[np.int32]  # rows of a word that are still to be added
+    keys: npt.NDArray[np.uint64]  # the next words of a text as the cache knows them
+    spans: Spans  # their places in the cache, and where they begin and end
 
 
 @compiled
@@ -110,7 +117,12 @@ def _room(longest: int, prepared: bool, max_n: int) -> Room:
     composed: Points = np.empty(LONGEST * len(points), np.int32)
     line = np.empty(4 * len(composed), np.uint8)
     marked = np.empty(max(len(line), longest) + 2 + SLACK, np.uint8)
-    return Room(points, composed, line, marked, np.empty(256 + max_n, np.int32))
+    found, keys, spans = (
+        np.empty(256 + max_n, np.int32),
+        np.empty((_AT_ONCE, _KEY), np.uint64),
+        np.empty((_AT_ONCE, 3), np.int64),
+    )
+    return Room(points, composed, line, marked, found, keys, spans)
 
 
 @inlined
@@ -265,45 +277,59 @@ def _add_text(
 ) -> int:
     """total += the rows of the words of text[start:stop]; how many they were."""
     width = width_of(model.dim)
-    scratch = len(cache) - width
-    mask = scratch // width - 1
-    count, at = 0, start
-    while True:
+    keys, spans = room.keys, room.spans
+    count, n = 0, len(spans)
+    while n == len(spans):
+        n, start = _find_places(text, start, stop, width, cache, keys, spans)
+        for i in range(n):
+            place, at, end = item(spans[i], 0), item(spans[i], 1), item(spans[i], 2)
+            kept = place < len(cache) - width
+            if not kept or not _holds(cache, place, keys[i]):
+                if _is_label(text, at, end):
+                    continue
+                cache[place + _COUNT] = _add_word(text, at, end, model, room, cache, place + _HEADER)
+                if kept:
+                    for k in range(_KEY):
+                        put_eight(cache, place + 2 * k, keys[i, k])
+            count += signed(cache[place + _COUNT])
+            for k in range(0, width - _HEADER, 8):
+                add_eight(total, k, cache, place + _HEADER + k)
+    return count
+
+
+@borrowing
+def _find_places(
+    text: Bytes, at: int, stop: int, width: int, cache: Cache, keys: npt.NDArray[np.uint64], spans: Spans
+) -> tuple[int, int]:
+    """Where the next words of text[at:stop] are kept: (how many, where the last ends); fewer than there is room for at
+    the end of the text. Asks for what is kept of each before anybody waits for it."""
+    places = len(cache) // width - 1
+    n = 0
+    while n < len(spans):
         while at < stop and _parts_words(item(text, at)):
             at += 1
         end = at
         while end < stop and not _parts_words(item(text, end)):
             end += 1
-        length = end - at
-        if length == 0:
+        a, b, c = _key(text, at, end), _key(text, at + 8, end), _key(text, at + 16, end)
+        if end == at or (end - at == 4 and a == _END):
             break
-        a = _key(text, at, end)
-        if length == 4 and a == _END:
-            break
-        if length <= _CACHED:
-            b, c = _key(text, at + 8, end), _key(text, at + 16, end)
-            mixed = (a * _P1) ^ (b * _P2) ^ (c * _P3)
-            mixed = (mixed ^ (mixed >> np.uint64(32))) * _P1
-            place = (signed(mixed >> np.uint64(40)) & mask) * width
-            if eight(cache, place) != a or eight(cache, place + 2) != b or eight(cache, place + 4) != c:
-                if _is_label(text, at, end):
-                    at = end
-                    continue
-                put_eight(cache, place, a)
-                put_eight(cache, place + 2, b)
-                put_eight(cache, place + 4, c)
-                cache[place + _COUNT] = _add_word(text, at, end, model, room, cache, place + _HEADER)
-            count += signed(cache[place + _COUNT])
-        else:
-            if _is_label(text, at, end):
-                at = end
-                continue
-            place = scratch
-            count += _add_word(text, at, end, model, room, cache, place + _HEADER)
-        for k in range(0, width - _HEADER, 8):
-            add_eight(total, k, cache, place + _HEADER + k)
-        at = end
-    return count
+        mixed = (a * _P1) ^ (b * _P2) ^ (c * _P3)
+        mixed = (mixed ^ (mixed >> np.uint64(32))) * _P1
+        place = (signed(mixed >> np.uint64(40)) & (places - 1) if end - at <= _CACHED else places) * width
+        for k in range(0, width, _LINE // 4):
+            bring(cache, place + k)
+        keys[n, 0], keys[n, 1], keys[n, 2] = a, b, c
+        spans[n, 0], spans[n, 1], spans[n, 2] = place, at, end
+        n, at = n + 1, end
+    return n, at
+
+
+@inlined
+def _holds(cache: Cache, place: int, key: npt.NDArray[np.uint64]) -> bool:
+    return bool(
+        eight(cache, place) == key[0] and eight(cache, place + 2) == key[1] and eight(cache, place + 4) == key[2]
+    )
 
 
 @borrowing

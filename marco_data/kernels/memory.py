@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import extending, types
+from numba.core import cgutils
 
 from marco_data.kernels.compiled import borrowing, inlined
 
@@ -93,6 +94,21 @@ def add_eight(context: Any, target: Any, to: Any, source: Any, index: Any) -> An
         return context.get_dummy_value()
 
     return types.void(target, to, source, index), generate
+
+
+@intrinsic
+def bring(context: Any, array: Any, index: Any) -> Any:
+    """Asks for the memory that `array[index]` lies in, without waiting for it."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        bytes_, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [bytes_, number, number, number])
+        fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")  # type: ignore[no-untyped-call]
+        pointer = builder.bitcast(_pointer(context, builder, signature.args, arguments), bytes_)
+        builder.call(fetch, [pointer, number(0), number(3), number(1)])  # to read, to keep, data
+        return context.get_dummy_value()
+
+    return types.void(array, index), generate
 
 
 @inlined
