@@ -32,6 +32,7 @@ PARQUET_SETTINGS: dict[str, Any] = {
     "compression": "zstd",
     "compression_level": 3,
     "data_page_version": "2.0",
+    "write_page_checksum": True,  # 0.2 % of the time of a pass: a damaged page is told from a whole one
     "use_dictionary": False,  # zstd finds what it would: a shard is 10 % smaller without, and written faster
 }
 SOUGHT = ("shard", "language", "lid_language")

@@ -11,6 +11,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_corpus import as_recipe, build, recipe_values, write_corpus
@@ -193,6 +194,19 @@ def test_each_table_has_its_own_row_groups_of_a_fixed_most(tmp_path: Path):
         sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
     assert sizes == [5, ROW_GROUP_ROWS, 3, 2]
     assert file.rows == sum(sizes)
+
+
+def test_a_flipped_byte_in_a_page_is_told_by_its_checksum(tmp_path: Path):
+    storage = Storage(str(tmp_path))
+    # What does not compress is stored as it is: only a checksum tells that it was changed.
+    table = pa.table({"bytes": pa.array([xxhash.xxh3_128_digest(str(i).encode()) for i in range(1000)])})
+    path = tmp_path / write_parquet(storage, "t", [table], table.schema).path
+    assert pq.ParquetFile(path, page_checksum_verification=True).read() == table
+    data = bytearray(path.read_bytes())
+    data[8000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(OSError, match="CRC"):
+        pq.ParquetFile(path, page_checksum_verification=True).read()
 
 
 @pytest.mark.parametrize("groups", [[], [rows(0)]], ids=["no tables", "an empty table"])
