@@ -13,7 +13,7 @@ from marco_data.kernels.prepare import Bytes, end_of_head
 def count_scripts(
     data: Bytes, offsets: npt.NDArray[np.int64], characters: int, table: Bytes, kinds: int
 ) -> npt.NDArray[np.int64]:
-    """Characters of each kind but 0, int64[texts, kinds], in the first `characters` of each text.
+    """Characters of each kind, int64[texts, kinds], in the first `characters` of each text.
 
     Text i is data[offsets[i]:offsets[i + 1]]; `table` gives each code point's kind.
     """
@@ -29,13 +29,14 @@ def _count(data: Bytes, at: int, stop: int, table: Bytes, counts: npt.NDArray[np
 
     To add to what was just added to is to wait for it.
     """
-    kind, n = np.uint8(0), 0
+    kind, n, zeros = np.uint8(0), 0, 0
     while at < stop:
         found = item(table, code_point(data, at))
         at += width(item(data, at))
         n += found == kind
+        zeros += found == 0
         if found and found != kind:
             counts[kind] += n
             kind, n = found, 1
     counts[kind] += n
-    counts[0] = 0
+    counts[0] = zeros
