@@ -23,7 +23,12 @@ ROOMS = {
     "lxml": ["marco_data/sources/"],
     "fastwarc": ["marco_data/sources/"],
     "ftfy": ["marco_data/steps/normalize.py"],
-    "icu4py": ["marco_data/words.py", "marco_data/word_classes.py", "marco_data/steps/datatrove_filter.py", "marco_data/kernels/icu.py"],
+    "icu4py": [
+        "marco_data/words.py",
+        "marco_data/word_classes.py",
+        "marco_data/steps/datatrove_filter.py",
+        "marco_data/kernels/icu.py",
+    ],
     "datatrove": ["marco_data/steps/datatrove_filter.py"],
     "tokenizers": ["marco_data/tokenizer.py"],
     "fastokens": ["marco_data/fast_encoder.py"],
