@@ -11,7 +11,8 @@ batch: a kernel finds those of spaced scripts, and ICU is asked for lines that h
 Measured (150,000 characters of clean text a language, one core): ICU does 15-34 MB/s on spaced scripts (the
 `regex` module's UAX #29 does 10-22), 11 on Thai, 6-7 on Chinese and Japanese, 12-24 on Khmer, Lao and Burmese;
 the kernel 310 on English, 95-190 on other spaced scripts.
-`kernels.icu` asks ICU without a Python string for each word: 19 on Chinese and Japanese, 38-48 on the other four.
+`kernels.icu` asks ICU without a Python string for each word: 18-19 on Chinese and Japanese, 38-48 on Thai,
+Khmer and Burmese (1 MB of each, a loaded machine).
 Agreement of word ends with datatrove 0.10.1's tokenisers, F1: 0.97-0.999 on sw ru am tr en de fi fr, 0.92-0.95 on
 zh ja lo, 0.88-0.89 on th km vi (pyvi joins compounds), 0.70 on my; 0.46 on ko, which datatrove splits into morphemes.
 What that does to verdicts is in `docs/quality.md`.

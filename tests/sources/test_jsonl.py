@@ -226,7 +226,7 @@ def test_a_line_of_200_mb_is_one_failed_row_in_little_memory(tmp_path: Path, suf
         out.write(b'"}\n' + line("after") + b"\n")
     done = subprocess.run([sys.executable, "-c", MEASURE, str(path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 400  # 100 of it numba, which the kernel is loaded with; a line that is held is 200 more
+    assert int(done.stdout) < 400  # with numba, that the kernel is loaded with; a line that is held is 200 more
 
 
 @pytest.mark.parametrize("fields", [{"text": "content"}, {"id": "key"}])
