@@ -169,7 +169,7 @@ def print_plan(title: str, recipe: Recipe, sources: list[SourcePlan], nodes: lis
     for i, n in enumerate(nodes):
         branch = "└─" if i == len(nodes) - 1 else "├─"
         count = "" if n.tasks is None else f" ({n.pending} of {n.tasks} tasks to do)"
-        print(f"{branch} {n.node:<11} {n.status:<10} {n.folder}{count}")
+        print(f"{branch} {n.node:<16} {n.status:<10} {n.folder}{count}")
         more = [f"and {len(n.because) - MOST_KEYS} keys more"] if len(n.because) > MOST_KEYS else []
         for reason in n.because[:MOST_KEYS] + more:
             print(f"{'  ' if i == len(nodes) - 1 else '│ '}              {reason}")

@@ -288,3 +288,7 @@ def test_an_index_of_another_rule_and_one_that_is_not_there_are_told(tmp_path):
         deduplicated(tmp_path, [written([text])], DropDuplicates(earlier="older"))
     with pytest.raises(RecipeError, match="was made with"):
         deduplicated(tmp_path, [written([text])], DropDuplicates(earlier="old", threshold=0.7))
+    index = tmp_path / "indexes" / "old.json"
+    index.write_text(index.read_text().replace('"deu_Latn"', '"deu_Latf"'))
+    with pytest.raises(RecipeError, match="signed as"):
+        deduplicated(tmp_path, [written([text])], DropDuplicates(earlier="old"))

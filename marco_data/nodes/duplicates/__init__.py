@@ -24,8 +24,8 @@ from marco_data.steps.sign import Sign
 
 def find_duplicates(plan: Dataset, rule: DropDuplicates, sign: Sign) -> Dataset:
     """A plan that has `measure` and `decide`, with everything up to the sidecars of `dedup`."""
-    return (
-        plan.then(Documents(rule=rule))
+    judged = (
+        plan.then(Documents(rule=rule, sign=sign))
         .then(SameIds(rule=rule))
         .then(SameTexts(rule=rule))
         .then(Ranks(rule=rule))
@@ -41,5 +41,5 @@ def find_duplicates(plan: Dataset, rule: DropDuplicates, sign: Sign) -> Dataset:
         .then(CountPairsOpen(rule=rule))
         .then(SettleOpen(rule=rule))
         .then(Dedup(rule=rule))
-        .then(Index(rule=rule, sign=sign))
     )
+    return judged if rule.index is None else judged.then(Index(rule=rule, sign=sign))

@@ -17,7 +17,7 @@ from marco_data.dataset import Context, Node, Outcome, Task
 from marco_data.dedup import DropDuplicates, keys_of
 from marco_data.errors import ShardError
 from marco_data.nodes.decide import PASSED, measured_shards, passed
-from marco_data.nodes.duplicates.history import History
+from marco_data.nodes.duplicates.history import History, signed_as
 from marco_data.nodes.duplicates.layout import (
     DOCUMENT,
     IDENTIFIER,
@@ -29,6 +29,7 @@ from marco_data.nodes.duplicates.layout import (
 )
 from marco_data.run_files import Table, in_order, stretches, write_run
 from marco_data.step import Tools
+from marco_data.steps.sign import Sign
 from marco_data.storage import DataFile, Storage
 
 HIGH, LOW, CUT_BY_LIMITS = range(3)
@@ -79,12 +80,14 @@ class Documents(Node):
     whole: ClassVar[bool] = True
 
     rule: DropDuplicates
+    sign: Sign
 
     def config(self, tools: Tools) -> dict[str, Any]:
         return {"hashes": self.rule.hashes, "over": self.rule.over, "languages": list(SCOPES)}
 
     def tasks(self, context: Context) -> list[Task]:
         history = History.of(context, self.rule)
+        history.require(signed_as(self.sign, context.tools))
         tasks = []
         for number, shards in enumerate(
             shard_groups(shards_of(context), self.rule.partition), start=history.first_group
@@ -103,7 +106,7 @@ class Documents(Node):
         memory = BASE_MEMORY + MEMORY_A_DOCUMENT * at_once
         return [
             f"dedup: {documents:,} documents, {at_once:,} at once: about {memory / 1e9:.1f} GB of memory a worker and "
-            f"{(DISK_A_DOCUMENT + 4 * self.rule.hashes) * documents / 1e9:.1f} GB of disk; {self.rule.banding}"
+            f"{(DISK_A_DOCUMENT + 4 * self.rule.hashes) * documents / 1e9:.3g} GB of disk; {self.rule.banding}"
         ]
 
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:

@@ -29,6 +29,8 @@ class History:
 
     runs: tuple[Mapping[str, list[Record]], ...]
     done: Mapping[str, Any]
+    name: str = ""
+    signed: Any = None  # how the documents of earlier runs were signed
 
     @staticmethod
     def of(context: Context, rule: DropDuplicates) -> "History":
@@ -48,7 +50,15 @@ class History:
                 hint="give both the same `dedup` settings; what is found then depends on one rule",
             )
         runs = tuple({name: [Record.from_json(r) for r in run[name]] for name in KEPT_RECORDS} for run in raw["runs"])
-        return History(runs, context.done)
+        return History(runs, context.done, rule.earlier, raw["sign"])
+
+    def require(self, sign: dict[str, Any]) -> None:
+        """Raise RecipeError where the signatures of earlier runs cannot be compared with those of `sign`."""
+        if self.runs and self.signed != sign:
+            raise RecipeError(
+                f"`dedup: earlier: {self.name}`: documents there were signed as {self.signed}, here as {sign}",
+                hint="signatures are alike only if made alike: build the earlier crawl again with this version",
+            )
 
     @property
     def run(self) -> int:
@@ -83,6 +93,12 @@ class History:
         return [(record.facts["spans"], record.data[0]) for record in self.all("ranks")]
 
 
+def signed_as(sign: Sign, tools: Tools) -> dict[str, Any]:
+    """What signatures depend on, and the numbers of languages in ranks and keys, as plain JSON."""
+    said: dict[str, Any] = json.loads(json.dumps({"sign": sign.identity(tools), "languages": list(SCOPES)}))
+    return said
+
+
 def group_of(record: Record) -> Group:
     facts = record.facts
     shards = tuple(DataFile(**file) for file in facts["measure"])
@@ -100,15 +116,15 @@ class Index(Node):
     sign: Sign
 
     def config(self, tools: Tools) -> dict[str, Any]:
-        return {"name": self.rule.index, "rule": self.rule.identity}
+        return {"name": self.rule.index, "rule": self.rule.identity, "sign": signed_as(self.sign, tools)}
 
     def tasks(self, context: Context) -> list[Task]:
-        if self.rule.index is None:
-            return []
+        assert self.rule.index is not None
         history = History.of(context, self.rule)
         now = {name: list(context.done[name]) for name in KEPT_RECORDS}
         runs = [{name: [asdict(r) for r in run[name]] for name in KEPT_RECORDS} for run in (*history.runs, now)]
-        said = {"version": 1, "rule": self.rule.identity, "runs": runs}
+        sign = signed_as(self.sign, context.tools)
+        said = {"version": 1, "rule": self.rule.identity, "sign": sign, "runs": runs}
         return [Task(self, self.rule.index, {"index": fingerprint(said)}, said, 1)]
 
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
