@@ -38,8 +38,8 @@ from marco_data.run_files import RunFile, Table, changes, in_order, in_range, me
 from marco_data.step import Tools
 from marco_data.storage import Storage
 
-PAIRS_AT_ONCE = 1 << 18
-"""Bounds memory: the signatures of at most twice as many documents, 240 MB of 112 hashes."""
+PAIRS_AT_ONCE = 1 << 17
+"""Bounds memory: the signatures of at most twice as many documents, 120 MB of 112 hashes."""
 
 ROUNDS = (("buckets", 1, ""), ("open_buckets", 0, "_open"))
 """The node that makes a round's pairs, how many of its files are others, and what the round's nodes end in."""
