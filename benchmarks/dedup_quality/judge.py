@@ -6,6 +6,7 @@ no hash, no kernel.
 
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,8 @@ from marco_data.steps.sign import Sign
 from marco_data.words import split_words
 
 BATCH = 1000
+IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""Where a few thousand texts are judged hundreds of times: what is committed is forced to disk elsewhere."""
 
 
 def judge(
@@ -48,7 +51,7 @@ def judge(
             given = {"id": [ids[i] for i in some], "text": batch["text"], **bound(batch).columns}
             shards.append(pa.table({**given, "language": pa.array([code] * len(some))}))
             numbers += some
-    with tempfile.TemporaryDirectory() as root:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as root:
         sidecars, _ = dedup_alone.deduplicated(root, shards, rule, sign)
     named = np.full(len(texts), -1, np.int64)
     twins = [twin for sidecar in sidecars for twin in sidecar["dup_of"].to_pylist()]
