@@ -1,7 +1,7 @@
 """A planted corpus on disk, made once: Parquet files of texts, and a root whose measure and decide passes are done.
 
     FOLDER/1e6-seed1/texts/00007.parquet   `id` (the document's number), `text`; 50,000 documents, 25 MB of text
-    FOLDER/1e6-seed1/root/                 what `marco-data build-stage` makes of them, as far as dedup
+    FOLDER/1e6-seed1/root                  what `marco-data build-stage` makes of them, as far as dedup
     FOLDER/1e6-seed1/made.json             what making it took; its being there says that all of it is
 
 The plan is that of `pipelines.build_stage`, so what is timed is what users run, whatever its nodes are called.
