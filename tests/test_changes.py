@@ -205,10 +205,7 @@ def plan(values: Values, root: Path) -> list[NodePlan]:
 
 
 def ran(built: Built) -> tuple[int, ...]:
-    told = built.run.ran
-    between = sum(n for name, n in told.items() if name not in NODES)
-    assert between == 0 or any(told[name] for name in told)
-    return tuple(told[name] for name in NODES)
+    return tuple(built.run.ran[name] for name in NODES)
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -238,7 +235,7 @@ def test_a_change_runs_what_reads_it_and_nothing_else(name: str, folder: Path):
     again = base(folder)
     assert all(line.status == SKIP for line in plan(again, root))
     undone = build(as_recipe(again), root)
-    assert ran(undone) == NOTHING
+    assert not any(undone.run.ran.values())
     assert replace(undone.stage, recipe={}) == replace(before, recipe={})
 
 
@@ -252,7 +249,7 @@ def test_a_change_of_every_token_or_place_rewrites_every_shard(name: str, folder
 
 def test_a_build_that_is_there_already_runs_nothing(folder: Path):
     assert all(line.status == SKIP and line.pending == 0 for line in plan(base(folder), folder / "out"))
-    assert ran(build(as_recipe(base(folder)), folder / "out")) == NOTHING
+    assert not any(build(as_recipe(base(folder)), folder / "out").run.ran.values())
 
 
 @pytest.mark.parametrize("how", ["moved", "touched", "reordered"])
