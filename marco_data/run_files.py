@@ -9,7 +9,7 @@ This module does not know what the records mean.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -78,6 +78,45 @@ def _header(dtype: np.dtype[Any], rows: int, block: int) -> bytes:
     assert len(said) < HEADER_BYTES - 8
     said = said.ljust(HEADER_BYTES - 8, b"\0")
     return said + xxhash.xxh64_digest(said)
+
+
+class SortedRuns:
+    """Records as they come, written as run files of about `rows` sorted records each; whoever reads them merges anyway.
+
+    `united`, where it is given, makes one of the equal ones of a file before it is written.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        stem: str,
+        dtype: np.dtype[Any],
+        names: Sequence[str],
+        rows: int,
+        united: Callable[[Table], Table] = lambda records: records,
+    ) -> None:
+        self.storage, self.stem, self.dtype, self.names = storage, stem, dtype, names
+        self.most, self.united = rows, united
+        self.parts: list[Table] = []
+        self.rows = 0
+        self.files: list[DataFile] = []
+
+    def add(self, records: Table) -> None:
+        self.parts.append(records)
+        self.rows += len(records)
+        if self.rows >= self.most:
+            self._write()
+
+    def finish(self) -> list[DataFile]:
+        """All files; at least one, which may be empty."""
+        if self.rows or not self.files:
+            self._write()
+        return self.files
+
+    def _write(self) -> None:
+        records = self.united(in_order(np.concatenate([np.empty(0, self.dtype), *self.parts]), self.names))
+        self.files.append(write_run(self.storage, f"{self.stem}-{len(self.files):04d}", [records], self.dtype))
+        self.parts, self.rows = [], 0
 
 
 @dataclass(frozen=True)

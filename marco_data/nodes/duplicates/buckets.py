@@ -19,7 +19,7 @@ from marco_data.nodes.duplicates.history import History
 from marco_data.nodes.duplicates.layout import BAND, PAIR, digests, nth, opened, table
 from marco_data.nodes.duplicates.same_ids import MERGED_ROWS, key_ranges
 from marco_data.nodes.duplicates.states import States
-from marco_data.run_files import RunFile, Table, changes, in_order, in_range, merged, write_run
+from marco_data.run_files import RunFile, SortedRuns, Table, changes, in_range, merged, write_run
 from marco_data.step import Tools
 from marco_data.storage import DataFile, Storage
 
@@ -52,13 +52,13 @@ class Buckets(Node):
 
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
         files, known, start, stop = task.inputs
-        sorter = Sorted(storage, f"{self.folder}/{task.key}.pairs")
+        sorter = pair_sorter(storage, f"{self.folder}/{task.key}.pairs")
         parts = in_range(opened(storage, files), start, stop)
         rest = write_run(storage, f"{self.folder}/{task.key}.rest", self._pairs(parts, np.array(known), sorter), BAND)
         return Outcome((rest, *sorter.finish()))
 
     def _pairs(
-        self, parts: list[tuple[RunFile, int, int]], known: npt.NDArray[np.int64], sorter: "Sorted"
+        self, parts: list[tuple[RunFile, int, int]], known: npt.NDArray[np.int64], sorter: SortedRuns
     ) -> Iterator[Table]:
         """Gives pairs to the sorter, and yields the members of buckets that have more."""
         from marco_data.kernels import buckets
@@ -109,7 +109,7 @@ class OpenBuckets(Node):
 
         (rest, *pairs), states, spans = task.inputs
         known = States.read(storage, states, spans)
-        sorter = Sorted(storage, f"{self.folder}/{task.key}.pairs")
+        sorter = pair_sorter(storage, f"{self.folder}/{task.key}.pairs")
         # What the small buckets have, and the first of the large ones, is already there: of those still open.
         for file in opened(storage, pairs):
             for chunk in file.chunks(MERGED_ROWS):
@@ -128,34 +128,9 @@ class OpenBuckets(Node):
         return Outcome(tuple(sorter.finish()))
 
 
-class Sorted:
-    """Pairs as they come, written as run files sorted by (later, earlier), equal pairs of a file once.
-
-    A file for each four million pairs, which are 70 MB: readers merge them anyway.
-    """
-
-    def __init__(self, storage: Storage, stem: str) -> None:
-        self.storage, self.stem = storage, stem
-        self.parts: list[Table] = []
-        self.rows = 0
-        self.files: list[DataFile] = []
-
-    def add(self, pairs: Table) -> None:
-        if len(pairs):
-            self.parts.append(pairs)
-            self.rows += len(pairs)
-        if self.rows >= PAIRS_SORTED:
-            self._write()
-
-    def finish(self) -> list[DataFile]:
-        if self.rows or not self.files:
-            self._write()
-        return self.files
-
-    def _write(self) -> None:
-        pairs = united(in_order(np.concatenate([np.empty(0, PAIR), *self.parts]), ("later", "earlier")))
-        self.files.append(write_run(self.storage, f"{self.stem}-{len(self.files):04d}", [pairs], PAIR))
-        self.parts, self.rows = [], 0
+def pair_sorter(storage: Storage, stem: str) -> SortedRuns:
+    """Pairs as run files sorted by (later, earlier), equal ones of a file once; a file of 70 MB each time."""
+    return SortedRuns(storage, stem, PAIR, ("later", "earlier"), PAIRS_SORTED, united)
 
 
 def united(pairs: Table) -> Table:

@@ -6,7 +6,7 @@ documents come first by priority, so nothing said of them changes, and runs in o
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -82,15 +82,21 @@ class History:
     @cached_property
     def known(self) -> list[int]:
         """By language number: documents with a rank in earlier runs."""
-        sums = [0] * len(SCOPES)
-        for record in self.earlier("ranks"):
-            for start, n in record.facts["spans"]:
-                sums[start >> SCOPE_SHIFT] += n
-        return sums
+        sums = ranked_by_language(self.earlier("ranks"))
+        return [sums.get(scope, 0) for scope in range(len(SCOPES))]
 
     def spans(self) -> list[tuple[list[list[int]], DataFile]]:
         """Which ranks lie in which file, of all runs; see `Ranked`."""
         return [(record.facts["spans"], record.data[0]) for record in self.all("ranks")]
+
+
+def ranked_by_language(records: Sequence[Record]) -> dict[int, int]:
+    """{language number: documents with a rank} of some records of `ranks`; only those that have any."""
+    sums: dict[int, int] = {}
+    for record in records:
+        for start, n in record.facts["spans"]:
+            sums[start >> SCOPE_SHIFT] = sums.get(start >> SCOPE_SHIFT, 0) + n
+    return sums
 
 
 def signed_as(sign: Sign, tools: Tools) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from marco_data.dataset import Context, Node, Outcome, Task
 from marco_data.dedup import EXACT, NEAR, DropDuplicates
-from marco_data.nodes.duplicates.history import History
+from marco_data.nodes.duplicates.history import History, ranked_by_language
 from marco_data.nodes.duplicates.layout import (
     AGAIN,
     BEYOND,
@@ -41,7 +41,7 @@ from marco_data.nodes.duplicates.layout import (
 from marco_data.nodes.duplicates.shingles import decided_files
 from marco_data.nodes.duplicates.states import NUMBER, packed
 from marco_data.records import Record
-from marco_data.run_files import RunFile, Table, in_order, in_range, merged, stretches, write_run
+from marco_data.run_files import RunFile, SortedRuns, Table, in_order, in_range, merged, stretches, write_run
 from marco_data.step import Tools
 from marco_data.storage import DataFile, Storage
 
@@ -50,15 +50,6 @@ WINDOW = 1 << 20
 """Documents at a time while lines are written."""
 LINES_SORTED = 1 << 21
 LATE = np.dtype([("rank", "<u8")])
-
-
-def languages_of(history: History) -> list[tuple[int, int]]:
-    """(number, documents with a rank, of all runs) of each language that has any, ascending."""
-    sums: dict[int, int] = {}
-    for record in history.all("ranks"):
-        for start, n in record.facts["spans"]:
-            sums[start >> SCOPE_SHIFT] = sums.get(start >> SCOPE_SHIFT, 0) + n
-    return sorted(sums.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +64,7 @@ class Settle(Node):
 
     def tasks(self, context: Context) -> list[Task]:
         history = History.of(context, self.rule)
-        languages = languages_of(history)
+        languages = sorted(ranked_by_language(history.all("ranks")).items())
         decided, gone = decided_files(context, 0), gone_files(history.earlier("settle"), history.earlier("settle_open"))
         reads = {"pairs": digests(decided), "gone": digests(gone)}
         return [
@@ -146,9 +137,11 @@ class Walk:
 
     def drop(self, files: list[RunFile]) -> None:
         """Mark what earlier walks have dropped."""
+        from marco_data.kernels import survivors
+
         for file, a, b in in_range(files, *self.ranks):
             for chunk in file.chunks(PAIRS_AT_ONCE, a, b):
-                self.state[self.local(chunk["rank"])] = 2
+                self.state[self.local(chunk["rank"])] = survivors.DROPPED
 
     def settle(self, pairs: Table) -> Table:
         """DROPPED_BY of the documents that these pairs drop."""
@@ -208,6 +201,8 @@ class SettleOpen(Node):
         return tasks
 
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
+        from marco_data.kernels import survivors
+
         decided, before, languages, (_, dropped, late) = task.inputs
         walk = Walk.over(languages)
         gone = opened(storage, [*before.gone, dropped])
@@ -217,18 +212,20 @@ class SettleOpen(Node):
         second = write_run(
             storage, f"{stem}.dropped", (walk.settle(c) for c in walk.chunks(opened(storage, decided))), DROPPED_BY
         )
-        writer = Lines(storage, f"{stem}.lines")
+        writer = SortedRuns(storage, f"{stem}.lines", LINE, ("place",), LINES_SORTED)
         again = _again(storage, before, walk)
         followed = write_run(storage, f"{stem}.again", [again], COPY)
         copies = Copies(opened(storage, before.copies), again)
         for lines in self._lines(walk, [*gone, RunFile(storage, second)], Ranked.of(storage, before.ranked), copies):
             writer.add(lines[lines["place"] >= before.new])
         missed = RunFile(storage, late).read()["rank"]
-        facts = {"not_compared": int((walk.state[walk.local(missed)] == 0).sum())}
+        facts = {"not_compared": int((walk.state[walk.local(missed)] == survivors.KEPT).sum())}
         return Outcome((second, followed, *writer.finish()), facts=facts)
 
     def _lines(self, walk: Walk, gone: list[RunFile], ranked: Ranked, copies: "Copies") -> Iterator[Table]:
         """LINE of every document of which anything is to be said, in order of rank."""
+        from marco_data.kernels import survivors
+
         sizes = np.ones(len(walk.state), np.int32)
         for start, stop in windows(walk.languages):
             dropped, copied = _between(gone, start, stop), copies.between(start, stop)
@@ -264,7 +261,7 @@ class SettleOpen(Node):
             )
             ranks = np.arange(start, stop, dtype=np.uint64)
             local = walk.local(ranks)
-            followed = (walk.state[local] == 0) & (sizes[local] > 1)
+            followed = (walk.state[local] == survivors.KEPT) & (sizes[local] > 1)
             yield table(
                 LINE,
                 int(followed.sum()),
@@ -343,29 +340,3 @@ def _followed(ranks: npt.NDArray[np.uint64], dropped: Table) -> tuple[npt.NDArra
         return ranks, np.full(len(ranks), -1, np.int64)
     by = np.where(dropped["rank"][inside] == ranks, inside, -1)
     return np.where(by >= 0, dropped["survivor"][inside], ranks), by
-
-
-class Lines:
-    """Lines as they come, written as run files sorted by place, two million each."""
-
-    def __init__(self, storage: Storage, stem: str) -> None:
-        self.storage, self.stem = storage, stem
-        self.parts: list[Table] = []
-        self.rows = 0
-        self.files: list[DataFile] = []
-
-    def add(self, lines: Table) -> None:
-        self.parts.append(lines)
-        self.rows += len(lines)
-        if self.rows >= LINES_SORTED:
-            self._write()
-
-    def finish(self) -> list[DataFile]:
-        if self.rows or not self.files:
-            self._write()
-        return self.files
-
-    def _write(self) -> None:
-        lines = in_order(np.concatenate([np.empty(0, LINE), *self.parts]), ("place",))
-        self.files.append(write_run(self.storage, f"{self.stem}-{len(self.files):04d}", [lines], LINE))
-        self.parts, self.rows = [], 0
