@@ -14,11 +14,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from marco_data.languages import canonical
+from marco_data.languages.codes import ByCode
 from marco_data.records import DROPPED, FAILED, Count, Record
 
 WHOLE = "all"
@@ -59,10 +59,6 @@ _ORDER = (
 )
 
 
-def _by_code(value: Any) -> Any:
-    return {canonical(str(k)).code: v for k, v in value.items()} if isinstance(value, Mapping) else value
-
-
 class RemovalLimits(BaseModel):
     """The share of a language's documents of a source that a step may remove; null: any.
 
@@ -74,7 +70,7 @@ class RemovalLimits(BaseModel):
     __pydantic_extra__: dict[str, Limit] = Field(init=False)
 
     documents: Annotated[int, Field(ge=1)] = 1000
-    languages: Annotated[dict[str, dict[str, Limit]], BeforeValidator(_by_code)] = {}
+    languages: Annotated[dict[str, dict[str, Limit]], ByCode] = {}
     sources: dict[str, dict[str, Limit]] = {}
 
     @property

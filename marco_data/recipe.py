@@ -20,7 +20,7 @@ from marco_data.benchmark_items import Benchmark
 from marco_data.dedup import REASONS, DropDuplicates
 from marco_data.errors import RecipeError
 from marco_data.frames import Frames
-from marco_data.languages import LANGUAGES, canonical
+from marco_data.languages.codes import ByCode, Codes
 from marco_data.mix import MixturePart, parse_tokens, parts_by_source
 from marco_data.rehydrate import Rehydrate
 from marco_data.sources import Source
@@ -40,19 +40,6 @@ NAME = r"[a-z0-9][a-z0-9_-]*"
 
 def _budget(value: Any) -> Any:
     return None if value is None else parse_tokens(value)
-
-
-def _codes(value: Any) -> Any:
-    if value == "all":
-        return tuple(LANGUAGES)
-    return tuple(canonical(code).code for code in value) if isinstance(value, list | tuple) else value
-
-
-def _by_code(value: Any) -> Any:
-    return {canonical(str(k)).code: v for k, v in value.items()} if isinstance(value, Mapping) else value
-
-
-Codes = Annotated[tuple[str, ...], BeforeValidator(_codes)]
 
 
 class Section(BaseModel):
@@ -85,7 +72,7 @@ class IdentifyLanguageSection(Section):
 
 class QualitySection(Section):
     limits: str = "fineweb2"
-    overrides: Annotated[dict[str, dict[str, float | None]], BeforeValidator(_by_code)] = {}
+    overrides: Annotated[dict[str, dict[str, float | None]], ByCode] = {}
     tier_margin: Annotated[float, Field(ge=0, lt=1)] = 0.2
     exempt: tuple[str, ...] = ()
 

@@ -59,6 +59,11 @@ class Maker(BaseModel, ABC):
     reasons: ClassVar[frozenset[str]]  # every reason it can reject by
     packages: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def ordinals(self) -> int:
+        """How many documents are wanted of each seed and language."""
+        return 1
+
     def identity(self) -> dict[str, Any]:
         """Everything that shapes what is made of given completions, prompts' content included, as plain JSON."""
         return {"maker": self.name, "version": self.version, "config": self.model_dump(mode="json")}
