@@ -17,9 +17,6 @@ from marco_data.generation.maker import Maker
 from marco_data.languages.codes import Codes, by_code
 from marco_data.mix import parse_tokens
 
-REPLACES = ("rephrase",)
-"""Makers whose documents take the place of their seeds."""
-
 
 @cache
 def makers() -> dict[str, type[Maker]]:

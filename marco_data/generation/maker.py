@@ -54,6 +54,7 @@ class Maker(BaseModel, ABC):
 
     name: ClassVar[str]  # what `requests` counts it under: rephrase, qa, stem, mcq
     part: ClassVar[str]  # the source and part its documents are of
+    replaces: ClassVar[bool] = False  # what is made takes the place of its seed
     translates: ClassVar[bool] = False  # wanted in every other language of the entry; else in the seed's own
     version: ClassVar[int] = 1  # raised when equal completions would give other documents
     reasons: ClassVar[frozenset[str]]  # every reason it can reject by

@@ -11,7 +11,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from marco_data.dataset import Context, Node, Outcome, Task, safe_name
+from marco_data.dataset import Context, Dataset, Node, Outcome, Task, safe_name
 from marco_data.errors import ShardError
 from marco_data.generation.accounting import RequestCount, add_requests
 from marco_data.generation.asking import Asking, Crashed, all_of
@@ -469,6 +469,20 @@ def _texts(storage: Storage, shard: SeedShard, rows: Sequence[int]) -> dict[int,
                     out[row] = (values["url"], values["licence"], values["text"])
             start = end
     return out
+
+
+def reached(
+    dataset: Dataset, pools: Mapping[str, Pool], limits: SpendingLimits, attempts: Mapping[str, int]
+) -> Dataset:
+    """The plan with what its models are reached by, what they may cost, and which requests are tried again."""
+    return Dataset(
+        tuple(
+            replace(node, pool=pools.get(node.entry.generator), limits=limits, attempts=attempts)
+            if isinstance(node, Generate)
+            else node
+            for node in dataset.nodes
+        )
+    )
 
 
 def spent(records: Sequence[Record]) -> tuple[RequestCount, ...]:

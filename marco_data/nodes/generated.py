@@ -6,7 +6,7 @@ go over it as over everything. `Replace` then takes those seeds out whose rewrit
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -34,6 +34,12 @@ class MeasureGenerated(Measure):
     """The steps of the measure pass over generated documents; `sources` is empty."""
 
     scope: str = SCOPE
+
+    @staticmethod
+    def like(measure: Measure) -> "MeasureGenerated":
+        """The same steps and settings as those of what was read."""
+        settings = {f.name: getattr(measure, f.name) for f in fields(Measure) if f.name not in ("scope", "sources")}
+        return MeasureGenerated(**{**settings, "sources": {}, "sample": 1.0, "known_files": {}})
 
     def tasks(self, context: Context) -> list[Task]:
         return [
