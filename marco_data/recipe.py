@@ -8,8 +8,7 @@ import difflib
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -31,7 +30,7 @@ from marco_data.steps.mask_pii import MaskPii
 from marco_data.steps.normalize import Normalize
 from marco_data.steps.select_language import SelectLanguage
 from marco_data.steps.url_block_list import UrlBlockList
-from marco_data.yaml_lines import read_yaml
+from marco_data.yaml_lines import WrongAt, explain, known, read_yaml
 
 MIB = 1024 * 1024
 BUILD_STAGE = "pipelines.build_stage:build_stage"
@@ -159,14 +158,6 @@ class ShardSection(Section):
     max_document_bytes: Annotated[int, Field(ge=1)] = 16 * MIB
 
 
-class _WrongAt(ValueError):
-    """What is wrong between two places of a recipe, told at one of them."""
-
-    def __init__(self, at: tuple[str, ...], message: str) -> None:
-        super().__init__(message)
-        self.at = at
-
-
 class Recipe(Section):
     family: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     stage: Annotated[int, Field(ge=1, le=9)]
@@ -194,23 +185,23 @@ class Recipe(Section):
         try:
             owners = parts_by_source(self.mixture)
         except ValueError as error:
-            raise _WrongAt(("mixture",), str(error)) from None
-        known = {*self.sources, *self.generated_sources}
+            raise WrongAt(("mixture",), str(error)) from None
+        there = {*self.sources, *self.generated_sources}
         for source, part in owners.items():
-            if source not in known:
-                near = difflib.get_close_matches(source, known, n=1)
-                raise _WrongAt(
+            if source not in there:
+                near = difflib.get_close_matches(source, there, n=1)
+                raise WrongAt(
                     ("mixture", part, "sources"),
                     f"mixture part `{part}` names the source `{source}`, which is not under `sources`"
-                    + (f"; did you mean `{near[0]}`?" if near else f" ({', '.join(sorted(known))})"),
+                    + (f"; did you mean `{near[0]}`?" if near else f" ({', '.join(sorted(there))})"),
                 )
         for source in self.steps.quality.exempt:
-            if source not in known:
+            if source not in there:
                 raise ValueError(f"`steps.quality.exempt` names the source `{source}`, which is not under `sources`")
         for name, settings in self.mixture.items():
             foreign = sorted(set(settings.languages or ()) - set(self.languages))
             if foreign:
-                raise _WrongAt(
+                raise WrongAt(
                     ("mixture", name, "languages"),
                     f"mixture part `{name}` has shares for {', '.join(foreign)}, not among `languages`",
                 )
@@ -223,20 +214,20 @@ class Recipe(Section):
             made = entry.make.part
             if entry.generator not in self.generators:
                 near = difflib.get_close_matches(entry.generator, self.generators, n=1)
-                raise _WrongAt(
+                raise WrongAt(
                     ("generate", name, "generator"),
                     f"there is no `{entry.generator}` under `generators`"
                     + (f"; did you mean `{near[0]}`?" if near else f" ({', '.join(self.generators) or 'it is empty'})"),
                 )
             if made in self.sources:
-                raise _WrongAt(("generate", name), f"it makes the source `{made}`, which is under `sources` too")
+                raise WrongAt(("generate", name), f"it makes the source `{made}`, which is under `sources` too")
             if made not in owners:
                 message = f"it makes documents of the source `{made}`, which no part of `mixture` draws from"
-                raise _WrongAt(("generate", name), message)
+                raise WrongAt(("generate", name), message)
             for source in entry.seeds.sources or ():
                 if source not in owners or source not in self.sources:
                     near = difflib.get_close_matches(source, [s for s in owners if s in self.sources], n=1)
-                    raise _WrongAt(
+                    raise WrongAt(
                         ("generate", name, "seeds", "sources"),
                         f"no part of `mixture` draws from a source `{source}`"
                         + (f"; did you mean `{near[0]}`?" if near else "")
@@ -244,7 +235,7 @@ class Recipe(Section):
                     )
             foreign = sorted({*entry.languages, *entry.seed_languages()} - set(self.languages))
             if foreign:
-                raise _WrongAt(
+                raise WrongAt(
                     ("generate", name, "languages"), f"{', '.join(foreign)} not among the recipe's `languages`"
                 )
         return self
@@ -263,14 +254,14 @@ class Recipe(Section):
             user_steps = [extra.step for extra in self.steps.extra]
             wrong = what_is_wrong(self.limits.removal, reasons, user_steps, [*self.sources, *self.generated_sources])
             if wrong is not None:
-                raise _WrongAt(("limits", "removal", *wrong[0]), wrong[1])
+                raise WrongAt(("limits", "removal", *wrong[0]), wrong[1])
         return self
 
     @model_validator(mode="after")
     def _knows_the_sizes_of_clusters(self) -> "Recipe":
         if self.rehydrate is not None and self.steps.dedup.over != "all":
             message = "repeats by cluster size need what limits dropped in the clusters: `steps: {dedup: {over: all}}`"
-            raise _WrongAt(("rehydrate",), message)
+            raise WrongAt(("rehydrate",), message)
         return self
 
     @property
@@ -322,18 +313,18 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise _explain(error, path, lines, values) from None
+        raise explain(error, Recipe, path, lines) from None
 
 
 def place_in(path: Path, key: tuple[str, ...]) -> str:
     """`file:line` of a key of a recipe, or of the nearest above it that is there."""
     _, lines = _read_with_includes(path, set())
-    file, line = lines.get(_known(key, lines), (path, 1))
+    file, line = lines.get(known(key, lines), (path, 1))
     return f"{file}:{line}"
 
 
 def _read_with_includes(path: Path, seen: set[Path]) -> tuple[dict[str, Any], dict[tuple[Any, ...], tuple[Path, int]]]:
-    values, own_lines = read_yaml(path)
+    values, own_lines = read_yaml(path, a="recipe", hint="give --family NAME or --recipe FILE")
     _absolute_paths(values, path.parent)
     lines = {key: (path, line) for key, line in own_lines.items()}
     merged: dict[str, Any] = {}
@@ -402,66 +393,3 @@ def _change_paths(values: dict[str, Any], change: Callable[[Any], Any]) -> None:
             section = steps.get(step)
             if isinstance(section, dict) and section.get(key) not in (None, "embedded"):
                 section[key] = change(section[key])
-
-
-def _explain(
-    error: ValidationError,
-    path: Path,
-    lines: Mapping[tuple[Any, ...], tuple[Path, int]],
-    values: Mapping[str, Any],
-) -> RecipeError:
-    """One RecipeError for a failed validation: each problem with its file, line and key."""
-    problems: list[tuple[str, int, str]] = []
-    hints = []
-    for item in error.errors():
-        cause = item.get("ctx", {}).get("error")
-        at = cause.at if isinstance(cause, _WrongAt) else tuple(item["loc"])
-        known = _known(at, lines)
-        file, line = lines.get(known, (path, 1))
-        key = ".".join(str(p) for p in known) or "recipe"
-        if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(known[-1]), _fields_at(known[:-1]), n=1)
-            choice = f"did you mean `{near[0]}`?" if near else f"keys here: {', '.join(_fields_at(known[:-1]))}"
-            problem = f"unknown key `{key}`; {choice}"
-        elif item["type"] == "missing":
-            problem = f"the key `{'.'.join(str(p) for p in at)}` is missing"
-        else:
-            message = (
-                str(cause.message) if isinstance(cause, RecipeError) else item["msg"].removeprefix("Value error, ")
-            )
-            if isinstance(cause, RecipeError) and cause.hint:
-                hints.append(cause.hint)
-            problem = f"`{key}`: {message[:1].lower() + message[1:]}"
-        problems.append((str(file), line, problem))
-    told = [f"{file}:{line}: {problem}" for file, line, problem in sorted(set(problems))]
-    return RecipeError("\n".join(told), hint=hints[0] if hints else None)
-
-
-def _known(at: tuple[Any, ...], lines: Mapping[tuple[Any, ...], Any]) -> tuple[Any, ...]:
-    """The longest start of an error's location that is a place in the file (pydantic adds union members)."""
-    kept: tuple[Any, ...] = ()
-    for part in at:
-        if (*kept, part) in lines:
-            kept = (*kept, part)
-    return kept
-
-
-def _fields_at(at: tuple[Any, ...]) -> list[str]:
-    """The keys a recipe may have at a place, by walking the models."""
-    here: Any = Recipe
-    for part in at:
-        if isinstance(here, type) and issubclass(here, BaseModel) and part in here.model_fields:
-            here = _inner(here.model_fields[part].annotation)
-        elif get_origin(here) in (dict, tuple):
-            here = _inner(get_args(here)[1 if get_origin(here) is dict else 0])
-        else:
-            return []
-    return sorted(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []
-
-
-def _inner(annotation: Any) -> Any:
-    """`Annotated[X, ...]` and `X | None` seen as X."""
-    while get_origin(annotation) in (Annotated, Union, UnionType):
-        options = [a for a in get_args(annotation) if a is not NoneType]
-        annotation = options[0]
-    return annotation
