@@ -157,15 +157,24 @@ Watch = Callable[[str, Mapping[str, Sequence[Record]]], list[Alarm]]
 """Called with a node that has finished and the records of it and of all before it."""
 
 
+LOOKED_AT = {
+    "decide": ("decide",),
+    "dedup_seeds": ("decide", "dedup_seeds"),
+    "decide_generated": ("decide_generated",),
+    "dedup": ("decide", "decide_generated", "dedup"),
+}
+"""The nodes after which there may be alarms, each with those whose counts are looked at then."""
+
+
 def watcher(limits: RemovalLimits | None, languages: Collection[str]) -> Watch:
-    """What looks at the two nodes that drop documents before any is tokenized; without limits, nothing."""
+    """What looks at the nodes that drop documents before any is generated or tokenized; without limits, nothing."""
 
     def watch(node: str, done: Mapping[str, Sequence[Record]]) -> list[Alarm]:
-        if limits is None or node not in ("decide", "dedup"):
+        if limits is None or node not in LOOKED_AT:
             return []
-        counts = [count for name in dict.fromkeys(("decide", node)) for record in done[name] for count in record.counts]
+        counts = [count for name in LOOKED_AT[node] for record in done.get(name, ()) for count in record.counts]
         alarms = removal_alarms(counts, limits, languages)
-        return [alarm for alarm in alarms if (alarm.step.partition("/")[0] == "dedup") == (node == "dedup")]
+        return [alarm for alarm in alarms if (alarm.step.partition("/")[0] == "dedup") == node.startswith("dedup")]
 
     return watch
 

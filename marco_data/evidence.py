@@ -109,7 +109,8 @@ class Pair:
 def sample(lookup: Lookup, wanted: Wanted, size: int, seed: int = 0) -> list[Place]:
     """The places of at most `size` dropped documents."""
     duplicates = wanted.step.partition("/")[0] == "dedup"
-    records = lookup.stage.records(lookup.storage, "dedup" if duplicates else "decide")
+    stage, storage = lookup.stage, lookup.storage
+    records = stage.deduplicated(storage) if duplicates else stage.everywhere(storage, "decide")
     drops = {number: n for number, record in enumerate(records) if (n := wanted.drops(record))}
     found: list[tuple[int, int, int]] = []
     seen = 0

@@ -300,7 +300,9 @@ def run(
             if only is not None and chosen:
                 break
             if watch is not None and only is None and len(result.manifests) == len(result.records):
-                result.alarms += [replace(a, waived=a.name in waived) for a in watch(node.name, result.records)]
+                raised = {alarm.name for alarm in result.alarms}
+                found = [a for a in watch(node.name, result.records) if a.name not in raised]
+                result.alarms += [replace(a, waived=a.name in waived) for a in found]
     return result
 
 

@@ -101,12 +101,12 @@ class Replace(Node):
                     "sidecar": sidecar.data[0].digest,
                     "rewritten": [[g.digest, *(kept for _, _, kept in shards)] for g, shards in rewritten],
                 }
-                inputs = (file, sidecar, decided.data[0], rewritten)
+                inputs = (sidecar, decided.data[0], rewritten)
                 tasks.append(Task(self, name, reads, inputs, 64 * file.rows))
         return tasks
 
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
-        file, sidecar, verdicts, rewritten = task.inputs
+        sidecar, verdicts, rewritten = task.inputs
         parent_of: dict[str, str] = {}
         for generated, shards in rewritten:
             table = storage.read_table(generated.path, ["parent_ids"])
