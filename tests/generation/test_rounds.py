@@ -4,17 +4,19 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marco_data.errors import RecipeError
 from marco_data.generation.rounds import (
+    GROWTH,
     LAST,
     MAX_COST,
     MAX_GPU_HOURS,
     NO_YIELD,
     NO_YIELD_AFTER,
-    PILOT_LEAST,
+    PILOT,
     SEEDS,
     SPACE,
     TARGET,
@@ -23,10 +25,13 @@ from marco_data.generation.rounds import (
     Result,
     SpendingLimits,
     next_round,
-    place,
 )
 
 NO_LIMITS = SpendingLimits()
+
+
+def place(name):
+    return xxhash.xxh3_64_intdigest(name.encode()) >> 32
 
 
 class World:
@@ -51,8 +56,8 @@ class World:
             finished.append({key: self.ask(key, interval) for key, interval in following.intervals.items()})
         return finished, following.ended
 
-    def demands(self, target=None, share=Fraction(1), bytes_a_seed=400):
-        return {k: Demand(len(v), bytes_a_seed * len(v), target, share) for k, v in self.places.items()}
+    def demands(self, target=None, share=Fraction(1)):
+        return {language: Demand(len(places), target, share) for language, places in self.places.items()}
 
 
 def total(finished, field, language=None):
@@ -118,7 +123,7 @@ def test_for_the_same_past_a_higher_target_asks_no_less(world, target, more, rou
 def test_limits_stop_in_few_rounds_and_are_kept_once_a_pilot_has_measured(world, target, dollars, hours):
     finished, ended = world.run(world.demands(target), SpendingLimits(max_cost=dollars, max_gpu_hours=hours))
     assert len(finished) <= LAST
-    pilots = sum(min(PILOT_LEAST * 2, len(places)) for places in world.places.values())  # of 64 wanted, by chance more
+    pilots = sum(min(PILOT * 2, len(places)) for places in world.places.values())  # of 64 wanted, by chance more
     # Intervals hold more or fewer seeds than wanted: by chance, and less so the more they hold.
     assert total(finished, "cost") <= max(dollars * 1.15, pilots * world.cost * 1.15)
     assert total(finished, "gpu_seconds") <= max(hours * 3600 * 1.15, pilots * 1.15)
@@ -131,7 +136,7 @@ def test_limits_stop_in_few_rounds_and_are_kept_once_a_pilot_has_measured(world,
 
 def test_the_pilot_measures_and_the_second_round_is_sized_by_it():
     world = World({"ko": 20_000}, yields("", 0.25, 100))
-    finished, ended = world.run(world.demands(target=100_000, bytes_a_seed=4000))
+    finished, ended = world.run(world.demands(target=100_000))
     assert ended == {"ko": TARGET}
     assert 40 < finished[0]["ko"].requested < 90
     assert len(finished) <= 3
@@ -167,7 +172,7 @@ def test_all_seeds_once_is_one_round_without_a_pilot():
 
 
 def test_cost_that_nobody_knows_cannot_be_limited():
-    demands = {"ko": Demand(5000, 5_000_000, 10_000)}
+    demands = {"ko": Demand(5000, 10_000)}
     pilot = {"ko": Result(Interval(0, 10), 64, 50, cost=None)}
     with pytest.raises(RecipeError, match="have no price"):
         next_round(demands, [pilot], SpendingLimits(max_cost=1))
@@ -190,16 +195,24 @@ def test_a_language_added_later_starts_with_a_pilot_of_its_own():
     assert total(again[: len(finished) + 1], "requested", "th") < 120
 
 
-def test_places_are_spread_over_the_whole_space():
-    tenths = [0] * 10
-    for number in range(10_000):
-        tenths[place(f"sw-{number}") * 10 // SPACE] += 1
-    assert min(tenths) > 880  # 1,000 +- 4 standard deviations of 30
-    assert max(tenths) < 1120
+def test_the_pilot_is_the_same_whatever_is_wanted():
+    world = World({"ko": 50_000}, yields("", 0.5, 100))
+    wanted = [world.demands(target) for target in (1, 10_000, 10**9)]
+    limits = [NO_LIMITS, SpendingLimits(max_cost=1), SpendingLimits(max_gpu_hours=1000)]
+    assert len({next_round(demands, [], limit).intervals["ko"] for demands in wanted for limit in limits}) == 1
+
+
+def test_no_round_jumps_far_beyond_what_was_measured():
+    world = World({"ko": 50_000}, yields("", 0.5, 100))
+    finished, _ = world.run(world.demands(10**9))
+    asked = [results["ko"].requested for results in finished]
+    assert len(asked) > 2
+    for number in range(1, len(asked)):
+        assert asked[number] <= sum(asked[:number]) * GROWTH * 1.1
 
 
 def test_a_gap_between_rounds_is_an_error_of_the_caller():
-    demand = Demand(5000, 5_000_000, 10_000)
+    demand = Demand(5000, 10_000)
     result = Result(Interval(0, 10), 64, 50)
     with pytest.raises(AssertionError):
         next_round({"ko": demand}, [{"ko": replace(result, interval=Interval(5, 10))}], NO_LIMITS)
