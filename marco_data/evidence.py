@@ -19,7 +19,8 @@ import xxhash
 
 from marco_data.dedup import REASONS
 from marco_data.records import DROPPED, Record
-from marco_data.why import Lookup, Place, row_of
+from marco_data.storage import row_of
+from marco_data.why import Lookup, Place
 
 ENOUGH = 100
 """Shards are looked into until they hold so many times the documents that are asked for: a sample of a hundred thousand

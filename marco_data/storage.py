@@ -299,6 +299,17 @@ def _alone(table: pa.Table) -> pa.Table:
     return pa.concat_tables(ends).combine_chunks()
 
 
+def row_of(storage: Storage, file: DataFile, row: int, columns: list[str] | None = None) -> dict[str, Any]:
+    with storage.parquet(file.path) as parquet:
+        start = 0
+        for group in range(parquet.num_row_groups):
+            n = parquet.metadata.row_group(group).num_rows
+            if start <= row < start + n:
+                return dict(parquet.read_row_group(group, columns=columns).slice(row - start, 1).to_pylist()[0])
+            start += n
+    raise IndexError(f"{file.path} has no row {row}")
+
+
 def file_digest(path: Path) -> str:
     """Sixteen hex digits of a file's SHA-256."""
     with path.open("rb") as file:

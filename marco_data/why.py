@@ -22,9 +22,9 @@ from marco_data.records import DROPPED, FAILED, KEPT, REPLACED, Record
 from marco_data.sources.stream import HEAD_BYTES
 from marco_data.stage import Stage
 from marco_data.steps.decontaminate import Decontaminate
-from marco_data.storage import DataFile, Storage
+from marco_data.storage import DataFile, Storage, row_of
 from marco_data.tokens import Shard
-from marco_data.why_generated import Generation, row_of
+from marco_data.why_generated import Generation
 
 WANTED = [
     "id",

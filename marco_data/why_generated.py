@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from marco_data.records import Record
 from marco_data.stage import Stage
-from marco_data.storage import DataFile, Storage
+from marco_data.storage import Storage, row_of
 
 ORIGIN = (
     "entry",
@@ -77,14 +77,3 @@ class Generation:
                 said = {"id": None, "reason": row["reason"], "measured": row["measured"], "text": row["text"]}
                 found.append({name: row[name] for name in ASKED} | said)
         return sorted(found, key=lambda row: (row["maker"], row["language"], row["ordinal"]))
-
-
-def row_of(storage: Storage, file: DataFile, row: int, columns: list[str] | None = None) -> dict[str, Any]:
-    with storage.parquet(file.path) as parquet:
-        start = 0
-        for group in range(parquet.num_row_groups):
-            n = parquet.metadata.row_group(group).num_rows
-            if start <= row < start + n:
-                return dict(parquet.read_row_group(group, columns=columns).slice(row - start, 1).to_pylist()[0])
-            start += n
-    raise IndexError(f"{file.path} has no row {row}")

@@ -21,14 +21,14 @@ import xxhash
 
 from marco_data.dataset import Context, Dataset, Node, Outcome, Task, safe_name
 from marco_data.errors import ShardError
-from marco_data.generation.accounting import RequestCount, add_requests
+from marco_data.generation.accounting import Price, RequestCount, add_requests
 from marco_data.generation.asking import Asking, Crashed, all_of
 from marco_data.generation.entry import Entry, Model
 from marco_data.generation.generator import Completion, Request
 from marco_data.generation.ledger import Ledger
 from marco_data.generation.maker import Made, Seed
 from marco_data.generation.opening import open_generator
-from marco_data.generation.pools import Pool
+from marco_data.generation.pools import EndpointPool, Pool, VllmPool
 from marco_data.generation.recorded import Recorded
 from marco_data.generation.rounds import Demand, Interval, Result, SpendingLimits, next_round
 from marco_data.languages import LANGUAGES
@@ -225,8 +225,7 @@ class Generate(Node):
         """Dollars that answers cost; None where the pool states no price."""
         if self.pool is None:
             return 0.0
-        price = self.pool.cost
-        return price.cost(tokens_in=row.tokens_in, tokens_out=row.tokens_out, gpu_seconds=row.gpu_seconds)
+        return price_of(self.pool).cost(tokens_in=row.tokens_in, tokens_out=row.tokens_out, gpu_seconds=row.gpu_seconds)
 
     def _task(
         self, storage: Storage, there: set[str], shard: SeedShard, number: int, intervals: Mapping[str, Interval]
@@ -334,7 +333,7 @@ class Generate(Node):
         recorded = Recorded(self.model.recorded) if self.model.recorded else None
         model = self.model
         generator = open_generator(self.pool, model.model, model.revision, model.context) if self.pool else None
-        in_flight = self.pool.in_flight if self.pool else IN_FLIGHT
+        in_flight = in_flight_of(self.pool)
         asking = Asking(ledger, model.model, model.revision, recorded, generator, in_flight)
 
         async def one(what: Wanted) -> Answered:
@@ -469,6 +468,18 @@ def _texts(storage: Storage, shard: SeedShard, rows: Sequence[int]) -> dict[int,
                     out[row] = (values["url"], values["licence"], values["text"])
             start = end
     return out
+
+
+def in_flight_of(pool: Pool | None) -> int:
+    """How many calls a task has under way at once."""
+    if isinstance(pool, EndpointPool):
+        return pool.concurrency
+    return pool.max_num_seqs if isinstance(pool, VllmPool) else IN_FLIGHT
+
+
+def price_of(pool: Pool) -> Price:
+    tokens = pool.price
+    return Price(tokens and tokens.input, tokens and tokens.output, pool.gpu_price)
 
 
 def reached(
