@@ -16,7 +16,7 @@ from marco_data.errors import RecipeError
 from marco_data.execute import Executor, LocalExecutor, Run
 from marco_data.execute import run as run_plan
 from marco_data.generation.pools import load_pools
-from marco_data.generation.retries import load_attempts, order_retry
+from marco_data.generation.retries import give_order, load_attempts, make_order
 from marco_data.generation.rounds import SpendingLimits
 from marco_data.languages import canonical
 from marco_data.nodes.generate import reached
@@ -130,14 +130,10 @@ def retry(
         known = ", ".join(resolved.generate) or "this recipe has none"
         raise RecipeError(f"no entry `{maker}` under `generate`", hint=f"entries: {known}")
     built = load_stage(storage, resolved.family, stage, resolved if recipe else None)
-    found = 0
-    for name in entries:
-        rejected = [record.data[1] for record in built.records(storage, f"generate_{name}")]
-        found += order_retry(storage, name, rejected, reasons=reason, languages=codes)
-    if not found:
-        said = ", ".join(sorted({r for row in built.wanted for r in row.rejected})) or "nothing was rejected"
-        raise RecipeError(f"nothing was rejected for {' or '.join(reason)}", hint=f"reasons there are: {said}")
-    say(f"{found:,} requests are tried again")
+    letters = {name: [r.data[1].path for r in built.records(storage, f"generate_{name}")] for name in entries}
+    order = make_order(storage, letters, reasons=reason, languages=codes)
+    give_order(storage, order)
+    say(f"{order.requests:,} requests are tried again")
     dataset = reachable(plan_of(resolved), machines, storage)
     raise typer.Exit(_build(choice, resolved, dataset, machines, storage, json_output=json_output))
 

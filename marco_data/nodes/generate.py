@@ -30,6 +30,7 @@ from marco_data.generation.maker import Made, Seed
 from marco_data.generation.opening import open_generator
 from marco_data.generation.pools import EndpointPool, Pool, VllmPool
 from marco_data.generation.recorded import Recorded
+from marco_data.generation.retries import attempts_among, attempts_digest
 from marco_data.generation.rounds import Demand, Interval, Result, SpendingLimits, next_round
 from marco_data.languages import LANGUAGES
 from marco_data.mix import selection_hashes
@@ -247,15 +248,13 @@ class Generate(Node):
     def _attempts_in(self, storage: Storage, shard: SeedShard) -> str:
         """What of the retries concerns a shard, as a digest; empty: nothing."""
         table = columns_of(storage, shard)
-        ids = table.filter(may_be_seed(table, self.entry))["id"].to_pylist()
-        wanted = {
-            request: self.attempts[request]
-            for id in ids
+        requests = (
+            request_id(id, self.scope, code, ordinal)
+            for id in table.filter(may_be_seed(table, self.entry))["id"].to_pylist()
             for code in self.entry.languages
             for ordinal in range(self.entry.make.ordinals)
-            if (request := request_id(id, self.scope, code, ordinal)) in self.attempts
-        }
-        return fingerprint(sorted(wanted.items())) if wanted else ""
+        )
+        return attempts_digest(attempts_among(self.attempts, requests))
 
     def _answers(self) -> str:
         """Where answers come from beside the ledger."""
@@ -281,9 +280,9 @@ class Generate(Node):
         wanted = self._wanted(storage, job)
         place = f"{safe_name(job.shard.place[0])}-{fingerprint(list(job.shard.place))}"
         ledger = Ledger(storage, self.model.model, self.model.revision, place)
-        outcomes, asking = asyncio.run(self._make(wanted, ledger))
+        outcomes, used = asyncio.run(self._make(wanted, ledger))
         self._finish(wanted, outcomes, task)
-        completions = asking.finish()
+        completions = ledger.finish(used) if used else None
         tokenizer = Tokenizer.load(tools.path(self.tokenizer), self.end_of_document)
         documents, tokens = self._documents(wanted, outcomes, tokenizer)
         rejected = self._rejected(wanted, outcomes)
@@ -329,7 +328,8 @@ class Generate(Node):
                 wanted.append(Wanted(seed, target, ordinal, job.attempts.get(request, 0), request))
         return wanted
 
-    async def _make(self, wanted: Sequence[Wanted], ledger: Ledger) -> tuple[list[Answered], Asking]:
+    async def _make(self, wanted: Sequence[Wanted], ledger: Ledger) -> tuple[list[Answered], list[bytes]]:
+        """What became of each, and the keys of all completions it took."""
         recorded = Recorded(self.model.recorded) if self.model.recorded else None
         model = self.model
         generator = open_generator(self.pool, model.model, model.revision, model.context) if self.pool else None
@@ -347,12 +347,15 @@ class Generate(Node):
             made = await self.entry.make.make(what.seed, LANGUAGES[what.language], what.ordinal, ask, what.attempt)
             return Answered(made, used)
 
+        outcomes = []
         try:
-            outcomes = await all_of((one(what) for what in wanted), most=2 * in_flight)
+            async for outcome in all_of((one(what) for what in wanted), most=2 * in_flight):
+                crashed = isinstance(outcome, Crashed)
+                outcomes.append(Answered(Made(reason=CRASHED, rejected_text=outcome.error), {}) if crashed else outcome)
         finally:
             if generator is not None:
                 await generator.close()
-        return [Answered(Made(reason=CRASHED), {}) if isinstance(o, Crashed) else o for o in outcomes], asking
+        return outcomes, asking.used
 
     def _finish(self, wanted: Sequence[Wanted], outcomes: list[Answered], task: Task) -> None:
         """Let the maker look at all that was accepted of a language together."""
