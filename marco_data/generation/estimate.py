@@ -181,33 +181,33 @@ def estimate(
 
 @dataclass
 class _Trial:
-    """The calls that a maker made for one seed, and what it said of the answers."""
+    """The calls that a maker made for all documents of one seed, equal ones once, and what it said of the answers."""
 
     seed: Seed
     requests: list[Request]
-    outcome: str
+    outcomes: list[str]
 
 
 async def _try_all(works: Sequence[Work], prompts: Mapping[str, ExemplaryPrompt]) -> list[list[_Trial]]:
-    return [
-        [await _try(work, seed, number % work.documents, prompts) for number, seed in enumerate(work.seeds)]
-        for work in works
-    ]
+    return [[await _try(work, seed, prompts) for seed in work.seeds] for work in works]
 
 
-async def _try(work: Work, seed: Seed, ordinal: int, prompts: Mapping[str, ExemplaryPrompt]) -> _Trial:
-    requests: list[Request] = []
+async def _try(work: Work, seed: Seed, prompts: Mapping[str, ExemplaryPrompt]) -> _Trial:
+    requests: dict[Request, None] = {}
+    outcomes = []
 
     async def ask(request: Request) -> Completion:
-        requests.append(request)
+        requests[request] = None
         prompt = prompts.get(request.prompt)
         return Completion(prompt.example.completion if prompt else "", STOP)
 
-    try:
-        made = await work.maker.make(seed, work.language, ordinal, ask, 0)
-    except Exception as error:  # a maker that raises loses this document in a run, too; here it is counted
-        return _Trial(seed, requests, f"raised {type(error).__name__}")
-    return _Trial(seed, requests, made.reason or "accepted")
+    for ordinal in range(work.documents):
+        try:
+            made = await work.maker.make(seed, work.language, ordinal, ask, 0)
+            outcomes.append(made.reason or "accepted")
+        except Exception as error:  # a maker that raises loses this document in a run, too; here it is counted
+            outcomes.append(f"raised {type(error).__name__}")
+    return _Trial(seed, list(requests), outcomes)
 
 
 class _Tokens:
@@ -291,19 +291,22 @@ def _past(work: Work, used: frozenset[str], rows: Sequence[RequestCount]) -> _Pa
 def _estimate(work: Work, trials: Sequence[_Trial], tokens: _Tokens, rows: Sequence[RequestCount]) -> Estimate:
     calls = [request for trial in trials for request in trial.requests]
     past = _past(work, frozenset(request.prompt for request in calls), rows)
-    factor = past.calls / (len(calls) / len(trials)) if past.calls and calls else 1.0
-    figures = np.array(
-        [
+    factor = past.calls * work.documents / (len(calls) / len(trials)) if past.calls and calls else 1.0
+    figures = (
+        np.array(
             [
-                len(trial.requests),
-                sum(tokens.tokens_in(request) for request in trial.requests),
-                sum(tokens.tokens_out(request, past.ratio) for request in trial.requests),
-                sum(request.sampling.max_tokens for request in trial.requests),
-            ]
-            for trial in trials
-        ],
-        dtype=np.float64,
-    ).reshape(len(trials), 4)
+                [
+                    len(trial.requests),
+                    sum(tokens.tokens_in(request) for request in trial.requests),
+                    sum(tokens.tokens_out(request, past.ratio) for request in trial.requests),
+                    sum(request.sampling.max_tokens for request in trial.requests),
+                ]
+                for trial in trials
+            ],
+            dtype=np.float64,
+        ).reshape(len(trials), 4)
+        / work.documents
+    )
     sizes = np.array([len(trial.seed.text.encode()) for trial in trials], dtype=np.float64)
     average = [_average(figures[:, n], sizes, work) for n in range(4)]
     requests, assumed = _needed(work, past, average[2].expected * factor)
@@ -329,7 +332,7 @@ def _estimate(work: Work, trials: Sequence[_Trial], tokens: _Tokens, rows: Seque
         sampled_calls=len(calls),
         too_long=sum(tokens.tokens_in(r) + r.sampling.max_tokens > work.served.context for r in calls),
         longest=_longest(trials, tokens),
-        outcomes=dict(sorted(Counter(trial.outcome for trial in trials).items())),
+        outcomes=dict(sorted(Counter(outcome for trial in trials for outcome in trial.outcomes).items())),
         measured_on=(*_grounds(work, trials, tokens, past), *assumed),
     )
 
@@ -346,21 +349,21 @@ def _needed(work: Work, past: _Past, written: float) -> tuple[int, tuple[str, ..
 
 
 def _average(figures: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64], work: Work) -> Range:
-    """Of one request, over all candidates: the sample's, corrected for their size where the sample shows its effect.
+    """Of one wanted document, over all candidates: the sample's, corrected for the size of its seeds.
 
     Tokens nearly follow a seed's bytes, and the bytes of all seeds are known: a line through the sample forgives it
     that its seeds are longer or shorter than most.
     """
-    n, all_of_them = len(figures), len(figures) >= work.requests
+    n, seeds = len(figures), work.requests // work.documents
     if n == 0:
         assert not work.requests, "a sample has at least one of the seeds there are"
         return Range(0.0)
     mean = float(figures.mean())
-    if all_of_them:
+    if n >= seeds:
         return Range(mean)
     if n == 1:
         return Range(mean, None)
-    unseen = 1 - n / work.requests
+    unseen = 1 - n / seeds
     deviations = sizes - sizes.mean()
     squares = float(deviations @ deviations)
     if n < LEAST_FOR_SLOPE or squares == 0:

@@ -108,6 +108,14 @@ def test_calls_and_prompt_tokens_are_those_the_maker_makes(tokenizer):
     assert found.most_tokens_out == Range(3 * 200.0 + 2 * 8)
 
 
+def test_calls_that_the_documents_of_a_seed_share_are_counted_once(tokenizer):
+    what = work("one two\nthree", "four", requests=4, documents=2)  # both documents of a seed ask the same here
+    found = one(tokenizer, what)
+    assert found.calls == Range(3 + 2.0)
+    assert found.outcomes == {"accepted": 4}
+    assert found.tokens_in == one(tokenizer, work("one two\nthree", "four")).tokens_in
+
+
 def test_answers_grow_with_what_is_filled_in_as_the_worked_example_does_until_max_tokens(tokenizer):
     short, long = (one(tokenizer, work(" ".join(["one"] * words))) for words in (40, 4000))
     assert 20 <= short.tokens_out.expected <= 20 + 8  # half of what is filled in, and a score
