@@ -73,15 +73,11 @@ class Prompt:
         messages = tuple((role, _fill(text, values)) for role, text in texts if text)
         return Request(messages, self.sampling, self.schema, sample, attempt, self.name)
 
-    def bytes_in(self, values: Mapping[str, str]) -> int:
-        """UTF-8 bytes of the messages that `request` would make of these values; others count as nothing."""
-        return sum(
-            len(_fill(text, {**dict.fromkeys(self.placeholders, ""), **values}).encode()) for text in self._texts
+    def instructions(self, values: Mapping[str, str]) -> str:
+        """The text of the messages with these values, and nothing where another would stand."""
+        return "\n".join(
+            _fill(text, {**dict.fromkeys(self.placeholders, ""), **values}) for text in (self.system, self.user)
         )
-
-    @property
-    def _texts(self) -> tuple[str, str]:
-        return self.system, self.user
 
 
 def load_prompt(name: str) -> Prompt:
