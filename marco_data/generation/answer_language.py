@@ -1,0 +1,112 @@
+"""Whether an answer is in the language that was asked: a text in, what is wrong with its script or language out.
+
+The project's own model reads every piece of the answer (`kernels/pieces.py`), formulas, code and addresses left out.
+A piece that is of an unrelated language for certain counts against the answer; one of a neighbour that the model
+confuses with the wanted language counts only where the whole answer is the neighbour's for certain. Of a text that is
+too short to tell nothing is said but its script.
+"""
+
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+import regex
+
+from marco_data.languages import NOT_LINGUISTIC, Language
+from marco_data.languages.model import LanguageModel, load_model
+from marco_data.languages.script import script_letters
+from marco_data.languages.shares import MANY, SURE
+from marco_data.step import Tools
+
+NEIGHBOURS = (
+    {"ind_Latn", "zsm_Latn", "jav_Latn"},
+    {"hrv_Latn", "bos_Latn", "srp_Latn", "srp_Cyrl", "slv_Latn"},
+    {"dan_Latn", "nob_Latn", "nno_Latn", "swe_Latn"},
+    {"glg_Latn", "por_Latn", "spa_Latn", "cat_Latn"},
+    {"ces_Latn", "slk_Latn"},
+    {"hin_Deva", "mar_Deva", "npi_Deva"},
+    {"urd_Arab", "fas_Arab", "arb_Arab", "pus_Arab", "ckb_Arab", "snd_Arab"},
+    {"kaz_Cyrl", "kir_Cyrl", "tat_Cyrl", "bak_Cyrl"},
+    {"zho_Hans", "zho_Hant", "yue_Hant"},
+    {"zul_Latn", "xho_Latn", "ssw_Latn"},
+    {"fil_Latn", "ceb_Latn", "hil_Latn", "war_Latn"},
+    {"azj_Latn", "tur_Latn", "tuk_Latn"},
+    {"rus_Cyrl", "ukr_Cyrl", "bel_Cyrl", "bul_Cyrl", "mkd_Cyrl", "srp_Cyrl"},
+    {"amh_Ethi", "tir_Ethi"},
+)
+"""Languages that a sentence of one is sometimes taken for another of. By the labels of the embedded model."""
+
+CERTAIN = 0.9
+"""The least score with which a whole text is a neighbour's."""
+
+LEAST_LETTERS = 40
+"""Letters below which a text says nothing of its language."""
+
+_NO_PROSE = regex.compile(
+    r"```.*?```|`[^`\n]+`|\$\$.*?\$\$|\$[^$\n]+\$|\\\(.*?\\\)|\\\[.*?\\\]|https?://\S+|www\.\S+|[\w.+-]+@[\w.-]+",
+    regex.DOTALL,
+)
+
+
+def prose(text: str) -> str:
+    """`text` without code, formulas and addresses."""
+    return str(_NO_PROSE.sub(" ", text))
+
+
+@cache
+def neighbours(language: str) -> frozenset[str]:
+    """The languages that `language` may be taken for, itself among them."""
+    return frozenset({language}.union(*(family for family in NEIGHBOURS if language in family)))
+
+
+@cache
+def _model() -> LanguageModel:
+    return load_model("embedded", Tools())
+
+
+def foreign_letters(text: str, language: Language, source: str = "") -> float:
+    """The share of the letters of `text` in scripts of neither the language, nor Latin, nor `source`."""
+    counts = script_letters(text)
+    allowed = {"Latn", *own_scripts(language), *script_letters(source)}
+    total = sum(counts.values())
+    return sum(n for script, n in counts.items() if script not in allowed) / total if total else 0.0
+
+
+def own_letters(text: str, language: Language) -> float:
+    """The share of the letters of `text` in the scripts of the language; 1 without a letter."""
+    counts = script_letters(text)
+    total = sum(counts.values())
+    own = own_scripts(language)
+    return sum(n for script, n in counts.items() if script in own) / total if total else 1.0
+
+
+@cache
+def own_scripts(language: Language) -> frozenset[str]:
+    """The scripts of single letters that the language is written in."""
+    mixed = {"Jpan": ("Hani", "Hira", "Kana"), "Hans": ("Hani",), "Kore": ("Hang", "Hani"), "Hang": ("Hang", "Hani")}
+    return frozenset(part for script in language.scripts for part in mixed.get(script, (script,)))
+
+
+def other_language(text: str, language: Language) -> float:
+    """The share of `text` that is of another language for certain; 0 for one too short to tell."""
+    reading = _model().read(pa.array([text], pa.string()), MANY)
+    pieces = reading.pieces
+    weights = pieces.stands_for.astype(np.float64)
+    total = float(weights.sum())
+    if total < LEAST_LETTERS:
+        return 0.0
+    labels = reading.piece_languages.to_pylist()
+    sure = reading.piece_scores >= SURE
+    near = neighbours(language.code)
+    own = other = kin = 0.0
+    for label, weight, certain in zip(labels, weights.tolist(), sure.tolist(), strict=True):
+        if label == language.code:
+            own += weight
+        elif certain and label in near:
+            kin += weight
+        elif certain and not label.startswith(NOT_LINGUISTIC) and label != "und":
+            other += weight
+    whole, score = reading.languages[0].as_py(), float(reading.scores[0])
+    if whole in near and whole != language.code and score >= CERTAIN and kin > own:
+        other += kin
+    return round(other / total, 4)

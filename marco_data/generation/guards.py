@@ -1,0 +1,292 @@
+"""The guards of generated text: an answer and what it was made from in, the first reason against it out.
+
+`finished` looks at how a completion ended, `check` at its text. The order of `check`, cheap and telling first:
+
+ 1. `empty`            no letter and no digit
+ 2. `prompt_leak`      marks of a chat template, a placeholder, or a sentence of the prompt that the source lacks
+ 3. `refusal`          begins by refusing
+ 4. `meta_text`        begins or ends by speaking of the task
+ 5. `wrong_script`     letters of a script of neither the language nor the source
+ 6. `wrong_language`   too much of it is of another language for certain
+ 7. `too_short`, `too_long`   by its length to the source's, in units that hold across scripts
+ 8. `repetition`       the model loops
+ 9. `copied`, `off_topic`     by what it shares with the source, of the same language
+10. `off_topic`        a translation in which too few numbers, addresses and names of the source survive
+11. `invented_url`, `invented_number`, `invented_name`   what the source does not hold
+
+Every guard is a pure function of its arguments; a limit that is None sets it aside. Guards need no model but the
+embedded one for languages, and no network. They do not know whether a text is true, well made or of use.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import regex
+from pydantic import BaseModel, ConfigDict, Field
+
+from marco_data.generation import claims, phrases
+from marco_data.generation.answer_language import foreign_letters, other_language, own_letters, prose
+from marco_data.generation.generator import ERROR, LENGTH, Completion
+from marco_data.languages import Language
+from marco_data.languages.script import script_letters
+from marco_data.quality_metrics import duplicate_n_grams, top_n_gram
+from marco_data.steps.sign import Sign
+from marco_data.words import split_words, texts_of
+
+TRUNCATED, EMPTY = "truncated", "empty"
+
+REASONS = frozenset(
+    {
+        *(TRUNCATED, EMPTY, "prompt_leak", "refusal", "meta_text", "wrong_script", "wrong_language", "too_short"),
+        *("too_long", "repetition", "copied", "off_topic", "invented_url", "invented_number", "invented_name"),
+    }
+)
+"""Every reason that guards give; beside these `finished` passes on the error of a completion."""
+
+
+class Limits(BaseModel):
+    """What an answer may be; None sets a guard aside. A figure equal to its limit is within it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    phrases: bool = True  # refusal, meta_text
+    leaks: bool = True  # prompt_leak
+    max_foreign_letters: float | None = Field(0.0, ge=0, le=1)  # in scripts of neither language, Latin nor source
+    min_own_letters: float | None = Field(0.5, ge=0, le=1)  # in the scripts of the language
+    max_other_language: float | None = Field(0.15, ge=0, le=1)
+    min_length_ratio: float | None = Field(0.2, ge=0)
+    max_length_ratio: float | None = Field(3.0, ge=0)
+    max_repetition: float | None = Field(0.3, ge=0)
+    max_copied: float | None = Field(0.85, ge=0, le=1)  # shingles of the answer that are the source's
+    min_overlap: float | None = Field(0.2, ge=0, le=1)  # words of the answer that begin as words of the source do
+    min_survivors: float | None = Field(0.3, ge=0, le=1)  # of a translation: numbers, addresses, Latin names
+    max_invented_numbers: int | None = Field(0, ge=0)
+    max_invented_urls: int | None = Field(0, ge=0)
+    max_invented_names: int | None = Field(2, ge=0)
+
+
+DEFAULT = Limits()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why a text is rejected, and the figure that was compared with a limit, where there is one."""
+
+    reason: str
+    measured: float | None = None
+
+
+def finished(completion: Completion) -> Verdict | None:
+    """What a completion's end says against it: its error, `truncated`, `empty`; None for one that is an answer."""
+    if completion.finish_reason == ERROR:
+        return Verdict(completion.error or ERROR)
+    if completion.finish_reason == LENGTH:
+        return Verdict(TRUNCATED, float(completion.tokens_out))
+    return empty(completion.text)
+
+
+def check(
+    text: str,
+    *,
+    language: Language,
+    limits: Limits = DEFAULT,
+    source: str | None = None,
+    same_language: bool = True,
+    prompt: str = "",
+) -> Verdict | None:
+    """The first reason against `text` as an answer in `language`, in the order of the module; None if there is none.
+
+    `source` is what it was made from, in the same language or not; `prompt` the instructions that were given with it.
+    Without a source nothing is compared with one.
+    """
+    text = readable(text)
+    source = None if source is None else readable(source)
+    verdict = (
+        empty(text)
+        or (leaked_prompt(text, prompt, source or "") if limits.leaks else None)
+        or (refusal(text, language) if limits.phrases else None)
+        or (meta_text(text, language, source or "") if limits.phrases else None)
+        or wrong_script(text, language, limits, source or "")
+        or wrong_language(text, language, limits)
+        or (length_ratio(text, source, limits) if source is not None else None)
+        or repetition(text, language, limits)
+    )
+    if verdict or source is None:
+        return verdict
+    return (
+        (overlap(text, source, language, limits) if same_language else survivors(text, source, limits))
+        or invented(text, source, language, limits, same_language)
+        or None
+    )
+
+
+def readable(text: str) -> str:
+    """`text` with `?` for each lone surrogate, which JSON can hold and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+_SOMETHING = regex.compile(r"[\p{L}\p{N}]")
+
+
+def empty(text: str) -> Verdict | None:
+    """`empty`: neither a letter nor a digit."""
+    return None if _SOMETHING.search(text) else Verdict(EMPTY)
+
+
+_MARKS = regex.compile(
+    r"<\|(?:im_start|im_end|endoftext|system|user|assistant|eot_id|start_header_id|end_header_id|end)\|>"
+    r"|</?think>|\[/?INST\]|<</?SYS>>|</?s>|<(?:start|end)_of_turn>|\[\[\s*[a-z_]+\s*\]\]|\{\{\s*[a-z_]+\s*\}\}",
+    regex.IGNORECASE,
+)
+_SENTENCE = regex.compile(r"[^\n.!?。！？।؟។။።]+")
+_LEAST_LEAK = 30  # characters of a sentence of the prompt; shorter ones are anybody's
+
+
+def leaked_prompt(text: str, prompt: str, source: str = "") -> Verdict | None:
+    """`prompt_leak`: a mark of a chat template or placeholder, or a sentence of `prompt`, that `source` lacks."""
+    for mark in _MARKS.findall(text):
+        if mark not in source:
+            return Verdict("prompt_leak")
+    if not prompt:
+        return None
+    answer, known = _plain(text), _plain(source)
+    for sentence in _SENTENCE.findall(prompt):
+        plain = _plain(sentence)
+        if len(plain) >= _LEAST_LEAK and plain in answer and plain not in known:
+            return Verdict("prompt_leak")
+    return None
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def refusal(text: str, language: Language) -> Verdict | None:
+    """`refusal`: the model says at the beginning that it cannot or will not."""
+    return Verdict("refusal") if phrases.phrase_of(text, phrases.REFUSAL, language.code) else None
+
+
+def meta_text(text: str, language: Language, source: str = "") -> Verdict | None:
+    """`meta_text`: the model speaks of its answer at the beginning or end."""
+    found = phrases.phrase_of(text, phrases.META, language.code)
+    if found is None or phrases.phrase_of(source, phrases.META, language.code):
+        return None
+    return Verdict("meta_text")
+
+
+def wrong_script(text: str, language: Language, limits: Limits = DEFAULT, source: str = "") -> Verdict | None:
+    """`wrong_script`: too few letters in the language's scripts, or any in one that nothing accounts for."""
+    bare = prose(text)
+    own = round(own_letters(bare, language), 4)
+    if limits.min_own_letters is not None and own < limits.min_own_letters:
+        return Verdict("wrong_script", own)
+    foreign = round(foreign_letters(bare, language, source), 4)
+    if limits.max_foreign_letters is not None and foreign > limits.max_foreign_letters:
+        return Verdict("wrong_script", foreign)
+    return None
+
+
+def wrong_language(text: str, language: Language, limits: Limits = DEFAULT) -> Verdict | None:
+    """`wrong_language`: more of it than allowed is of another language for certain."""
+    if limits.max_other_language is None:
+        return None
+    share = other_language(prose(text), language)
+    return Verdict("wrong_language", share) if share > limits.max_other_language else None
+
+
+# A letter of a script, in letters of the Latin script: what says as much in translation.
+_LETTER = {"Hani": 3.0, "Hira": 1.8, "Kana": 1.8, "Hang": 2.2, "Ethi": 1.6, "Arab": 1.2, "Hebr": 1.25}
+
+
+def units(text: str) -> float:
+    """The length of a text in letters of the Latin script, whatever its own."""
+    return sum(letters * _LETTER.get(script, 1.0) for script, letters in script_letters(text).items())
+
+
+def length_ratio(text: str, source: str, limits: Limits = DEFAULT) -> Verdict | None:
+    """`too_short` or `too_long`: the length to the source's, in `units`."""
+    length = units(source)
+    if not length:
+        return None
+    ratio = round(units(text) / length, 4)
+    if limits.min_length_ratio is not None and ratio < limits.min_length_ratio:
+        return Verdict("too_short", ratio)
+    if limits.max_length_ratio is not None and ratio > limits.max_length_ratio:
+        return Verdict("too_long", ratio)
+    return None
+
+
+def repetition(text: str, language: Language, limits: Limits = DEFAULT) -> Verdict | None:
+    """`repetition`: too many characters in n-grams that were there before."""
+    if limits.max_repetition is None:
+        return None
+    words = split_words(text, language)
+    share = max(duplicate_n_grams(text, words, 5), top_n_gram(text, words, 2))
+    return Verdict("repetition", round(share, 4)) if round(share, 4) > limits.max_repetition else None
+
+
+def overlap(text: str, source: str, language: Language, limits: Limits = DEFAULT) -> Verdict | None:
+    """`copied` or `off_topic`: what a text shares with a source of the same language."""
+    if limits.max_copied is not None:
+        share = copied_share(text, source, language)
+        if share > limits.max_copied:
+            return Verdict("copied", share)
+    if limits.min_overlap is not None:
+        share = topic_share(text, source, language)
+        if share < limits.min_overlap:
+            return Verdict("off_topic", share)
+    return None
+
+
+def copied_share(text: str, source: str, language: Language) -> float:
+    """The share of the shingles of `text` that are shingles of `source`."""
+    hashes, bounds = Sign().shingler(language)(texts_of(pa.array([text, source], pa.string())))
+    answer, known = hashes[: bounds[1]], hashes[bounds[1] : bounds[2]]
+    return round(float(np.isin(answer, known).mean()), 4) if len(answer) else 0.0
+
+
+def topic_share(text: str, source: str, language: Language) -> float:
+    """The share of the beginnings of words of `text` that are in `source`."""
+    answer, known = _beginnings(text, language), _beginnings(source, language)
+    return round(len(answer & known) / len(answer), 4) if answer else 1.0
+
+
+def _beginnings(text: str, language: Language) -> set[str]:
+    if language.words == "dictionary":
+        letters = regex.sub(r"[^\p{L}\p{M}]+", " ", text)
+        return {letters[i : i + 2] for i in range(len(letters) - 1) if " " not in letters[i : i + 2]}
+    return {word[:5].casefold() for word in regex.findall(r"[\p{L}\p{M}]{4,}", text)}
+
+
+_LEAST_SURVIVORS = 3
+
+
+def survivors(text: str, source: str, limits: Limits = DEFAULT) -> Verdict | None:
+    """`off_topic` of a translation: too few of the source's numbers and addresses are in it."""
+    if limits.min_survivors is None:
+        return None
+    kept, all_of_them = claims.surviving(source, text)
+    if all_of_them < _LEAST_SURVIVORS:
+        return None
+    share = round(kept / all_of_them, 4)
+    return Verdict("off_topic", share) if share < limits.min_survivors else None
+
+
+def invented(
+    text: str, source: str, language: Language, limits: Limits = DEFAULT, same_language: bool = True
+) -> Verdict | None:
+    """`invented_url`, `invented_number`, `invented_name`: more than allowed of what the source does not hold."""
+    if limits.max_invented_urls is not None:
+        count = len(claims.invented_urls(text, source))
+        if count > limits.max_invented_urls:
+            return Verdict("invented_url", count)
+    if limits.max_invented_numbers is not None:
+        count = len(claims.invented_numbers(text, source, language))
+        if count > limits.max_invented_numbers:
+            return Verdict("invented_number", count)
+    if limits.max_invented_names is not None and same_language:
+        count = len(claims.invented_names(text, source, language))
+        if count > limits.max_invented_names:
+            return Verdict("invented_name", count)
+    return None

@@ -1,0 +1,73 @@
+"""Names as letters show them: a text in, the words that are likely names out.
+
+In Latin, Cyrillic and Greek writing a capitalised word inside a sentence; in any other the words in Latin letters.
+Conservative: not the first word of a sentence, a line, a quotation or a list item, nothing in a line that capitalises
+most of its words, no single letter, and nothing in German, which capitalises every noun.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import regex
+
+from marco_data.languages import Language
+
+_BICAMERAL = frozenset({"Latn", "Cyrl", "Grek"})
+_NOUNS_ARE_CAPITALISED = frozenset({"deu_Latn"})
+_WORD = regex.compile(r"\p{L}[\p{L}\p{M}'’-]*+")
+_LATIN = regex.compile(r"\p{Latin}{3,}")
+_INSIDE = regex.compile(r"[\p{L}\p{Nd},]['’\p{Pe}]?[ \t]+\Z")
+_LEAST = 3
+_TITLE = 0.6
+
+
+@dataclass(frozen=True)
+class Beginnings:
+    """Words by their first letters."""
+
+    by_start: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    def has(self, name: str) -> bool:
+        """Whether a word begins as `name` does, for three letters and at least 60 % of the name."""
+        folded = name.casefold()
+        least = max(_LEAST, -(-len(folded) * 6 // 10))
+        return any(word[:least] == folded[:least] for word in self.by_start.get(folded[:_LEAST], ()))
+
+
+def words_by_beginning(text: str) -> Beginnings:
+    found = Beginnings()
+    for word in _WORD.findall(text):
+        for part in (word, *regex.split(r"['’-]", word)):
+            folded = part.casefold()
+            found.by_start[folded[:_LEAST]].add(folded)
+    return found
+
+
+def names(text: str, language: Language) -> Iterator[str]:
+    """Each likely name once."""
+    seen: set[str] = set()
+    for name in _names(text, language):
+        if name not in seen:
+            seen.add(name)
+            yield name
+
+
+def _names(text: str, language: Language) -> Iterator[str]:
+    if not _BICAMERAL.intersection(language.scripts):
+        yield from _LATIN.findall(text)
+        return
+    if language.code in _NOUNS_ARE_CAPITALISED:
+        return
+    for line in text.splitlines():
+        words = list(_WORD.finditer(line))
+        if sum(word.group()[0].isupper() for word in words) > _TITLE * len(words):
+            continue
+        for word in words:
+            name = word.group()
+            if (
+                len(name) >= _LEAST
+                and name[0].isupper()
+                and _INSIDE.search(line, max(0, word.start() - 4), word.start())
+            ):
+                yield name

@@ -1,0 +1,203 @@
+"""STEM in other languages: an English problem or explanation in, the same in the wanted language out.
+
+Problem, solution and answer are found (`problem.py`), their formulas, code and addresses masked (`masks.py`), and the
+model translates and adapts the rest inside the same tags (not JSON, in which LaTeX would have to be escaped). Then
+the masked pieces have to be back, the answer the same and every number of the problem there, by value
+(`answers.py`); the guards judge the prose. With `verify`, the translated problem is solved again without its solution
+so many times, and most of those answers must be the key. Does not know whether the English was right.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+import regex
+from pydantic import Field
+
+from marco_data.generation.answers import lost_numbers, same_answer
+from marco_data.generation.generator import ERROR, NOT_RECORDED, REFUSED_BY_SERVER, TOO_LONG, Ask
+from marco_data.generation.guards import REASONS, Limits, Verdict, check, finished
+from marco_data.generation.maker import Made, Maker, Seed
+from marco_data.generation.masks import Masked, mask, prose, unmask
+from marco_data.generation.problem import Explanation, Problem, chunks, find
+from marco_data.generation.prompt import load_prompt
+from marco_data.generation.wording import wording
+from marco_data.languages import Language
+
+_NOT_ANSWERED = frozenset({ERROR, NOT_RECORDED, REFUSED_BY_SERVER, TOO_LONG})
+
+Part = Literal["problem", "solution", "answer", "explanation"]
+
+
+class Stem(Maker):
+    """Translates and adapts English STEM text."""
+
+    name: ClassVar[str] = "stem"
+    part: ClassVar[str] = "multilingual_stem"
+    translates: ClassVar[bool] = True
+    reasons: ClassVar[frozenset[str]] = REASONS | _NOT_ANSWERED | {
+        *("no_problem_found", "unparsable", "placeholder_lost", "answer_changed", "number_lost"),
+        *("inconsistent_answer", "chunk_failed"),
+    }  # fmt: skip
+
+    prompt: str = "stem_translate@1"
+    solve_prompt: str = "stem_solve@1"
+    kinds: tuple[Literal["problem", "explanation"], ...] = ("problem", "explanation")
+    chunk_characters: int = Field(3_000, ge=200)  # of an explanation; a problem is never cut
+    verify: int = Field(0, ge=0, le=64)  # times that the translated problem is solved
+    max_lost_numbers: float = Field(0.1, ge=0, le=1)  # of a solution or explanation; a problem may lose none
+    limits: Limits = Limits()
+
+    def identity(self) -> dict[str, Any]:
+        """With the content of the prompts, of which the one for solving counts only where it is asked."""
+        used = (self.prompt, self.solve_prompt) if self.verify else (self.prompt,)
+        return {**super().identity(), "prompts": {name: load_prompt(name).digest for name in used}}
+
+    async def make(self, seed: Seed, language: Language, ordinal: int, ask: Ask, attempt: int) -> Made:
+        """The seed in `language`. A further ordinal is another sample of the same translation."""
+        found = find(seed.text)
+        kind = "problem" if isinstance(found, Problem) else "explanation"
+        if found is None or kind not in self.kinds:
+            return Made(reason="no_problem_found", rejected_text=seed.text)
+        asked = _Asked(self, language, ordinal, ask, attempt)
+        made = await (asked.explanation(found) if isinstance(found, Explanation) else asked.problem(found))
+        return replace(made, labels={"kind": kind, **made.labels})
+
+
+class _Asked:
+    """One wanted document: what all its requests share."""
+
+    def __init__(self, maker: Stem, language: Language, ordinal: int, ask: Ask, attempt: int) -> None:
+        self.maker, self.language, self.ordinal, self.attempt = maker, language, ordinal, attempt
+        self.ask = ask
+        self.prompt = load_prompt(maker.prompt)
+
+    async def problem(self, found: Problem) -> Made:
+        parts: dict[Part, str] = {"problem": found.problem, "answer": found.answer}
+        if found.solution:
+            parts = {"problem": found.problem, "solution": found.solution, "answer": found.answer}
+        made, texts = await self._translated(parts)
+        if made.reason:
+            return made
+        if not same_answer(found.answer, texts["answer"]):
+            return _rejected(made, "answer_changed")
+        words = wording(self.language.code)
+        labels = {"problem": words.problem, "solution": words.solution, "answer": words.answer}
+        text = "\n\n".join(words.labelled(labels[part], texts[part]) for part in texts)
+        made = replace(made, text=text, rejected_text="", labels={"key": found.answer})
+        return await self._verified(made, texts["problem"], found.answer) if self.maker.verify else made
+
+    async def explanation(self, found: Explanation) -> Made:
+        pieces = chunks(found.text, self.maker.chunk_characters)
+        answers = await asyncio.gather(*(self._translated({"explanation": piece}) for piece in pieces))
+        failed = [made for made, _ in answers if made.reason]
+        if failed and (len(pieces) == 1 or failed[0].reason in _NOT_ANSWERED):
+            return failed[0]
+        if failed:
+            made = replace(failed[0], labels={"chunk_reason": str(failed[0].reason)})
+            return _rejected(made, "chunk_failed", round(len(failed) / len(pieces), 4))
+        text = "\n\n".join(texts["explanation"] for _, texts in answers)
+        return replace(answers[0][0], text=text, rejected_text="")
+
+    async def _translated(self, parts: Mapping[Part, str]) -> tuple[Made, Mapping[Part, str]]:
+        """The parts in the language, or a Made that says why not; that of a translation has its text to reject."""
+        masked: dict[Part, Masked] = {}
+        for part, text in parts.items():
+            masked[part] = mask(text, first=1 + sum(len(other.pieces) for other in masked.values()))
+        framed = "\n".join(f"<{part}>\n{piece.text}\n</{part}>" for part, piece in masked.items())
+        words = wording(self.language.code)
+        values = {"language": words.language_name, "instruction": words.instruction, "document": framed}
+        completion = await self.ask(self.prompt.request(values, sample=self.ordinal, attempt=self.attempt))
+        made = Made(rejected_text=completion.text, prompts=(self.prompt.name,))
+        if verdict := finished(completion):
+            return _rejected(made, verdict.reason, verdict.measured), {}
+        answer = parse(completion.text, tuple(parts))
+        if answer is None:
+            return _rejected(made, "unparsable"), {}
+        whole = _unmasked(masked, answer)
+        if whole is None:
+            return _rejected(made, "placeholder_lost"), {}
+        verdict = self._judged(masked, answer)
+        return (_rejected(made, verdict.reason, verdict.measured) if verdict else made), whole
+
+    def _judged(self, masked: Mapping[Part, Masked], answer: Mapping[Part, str]) -> Verdict | None:
+        """What speaks against the prose of a translation, masked pieces aside: its numbers, then the guards."""
+        before = {part: prose(piece.text) for part, piece in masked.items() if part != "answer"}
+        after = {part: prose(answer[part]) for part in before}
+        for part, source in before.items():
+            lost = lost_numbers(source, after[part])
+            share = round(len(lost) / len(numbers), 4) if (numbers := lost_numbers(source, "")) else 0.0
+            if share > (0.0 if part == "problem" else self.maker.max_lost_numbers):
+                return Verdict("number_lost", share)
+        source, text = "\n\n".join(before.values()), "\n\n".join(after.values())
+        return check(
+            text,
+            language=self.language,
+            limits=self.maker.limits,
+            source=source,
+            same_language=False,
+            prompt=self.prompt.system + "\n" + self.prompt.user,
+        )
+
+    async def _verified(self, made: Made, problem: str, key: str) -> Made:
+        """Rejected unless most of the answers to the translated problem are the key."""
+        prompt, words = load_prompt(self.maker.solve_prompt), wording(self.language.code)
+        values = {"language": words.language_name, "instruction": words.instruction, "problem": problem}
+        samples = range(self.ordinal * self.maker.verify, (self.ordinal + 1) * self.maker.verify)
+        requests = [prompt.request(values, sample=sample, attempt=self.attempt) for sample in samples]
+        completions = await asyncio.gather(*map(self.ask, requests))
+        made = replace(made, prompts=(*made.prompts, prompt.name))
+        for completion in completions:
+            if completion.finish_reason == ERROR and (verdict := finished(completion)):
+                return _rejected(made, verdict.reason)
+        answers = [None if finished(completion) else parse_solution(completion.text) for completion in completions]
+        right = sum(answer is not None and same_answer(key, answer) for answer in answers)
+        share = round(right / len(answers), 4)
+        if right * 2 > len(answers):
+            return replace(made, labels={**made.labels, "solved": str(share)})
+        return _rejected(made, "answer_changed" if _agree(answers) else "inconsistent_answer", share)
+
+
+def parse(text: str, parts: Sequence[Part]) -> dict[Part, str] | None:
+    """The parts of an answer in tags, each there once, in order and not empty; None for anything else."""
+    pattern = r"\s*".join(rf"<{part}>(?P<{part}>.*?)</{part}>" for part in parts)
+    tags = regex.findall(r"</?(?:problem|solution|answer|explanation)>", text)
+    found = regex.search(pattern, text, regex.DOTALL)
+    if found is None or tags != [tag for part in parts for tag in (f"<{part}>", f"</{part}>")]:
+        return None
+    answer: dict[Part, str] = {part: found[part].strip() for part in parts}
+    return answer if all(answer.values()) else None
+
+
+def parse_solution(text: str) -> str | None:
+    """What a solver wrote between the last answer tags."""
+    found = regex.findall(r"<answer>\s*((?:(?!</?answer>).)+?)\s*</answer>", text, regex.DOTALL)
+    return str(found[-1]) if found else None
+
+
+def _unmasked(masked: Mapping[Part, Masked], answer: Mapping[Part, str]) -> dict[Part, str] | None:
+    whole: dict[Part, str] = {}
+    first = 1
+    for part, piece in masked.items():
+        text = unmask(answer[part], piece.pieces, first)
+        if text is None:
+            return None
+        whole[part] = text
+        first += len(piece.pieces)
+    return whole
+
+
+def _agree(answers: Sequence[str | None]) -> bool:
+    """Whether more than half of the answers are one and the same."""
+    return any(
+        sum(other is not None and same_answer(answer, other) for other in answers) * 2 > len(answers)
+        for answer in answers
+        if answer is not None
+    )
+
+
+def _rejected(made: Made, reason: str, measured: float | None = None) -> Made:
+    return replace(
+        made, text=None, reason=reason, measured=measured, rejected_text=made.rejected_text or made.text or ""
+    )
