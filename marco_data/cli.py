@@ -31,6 +31,7 @@ from marco_data.options import (
     Inputs,
     Json,
     Languages,
+    Pools,
     RecipeOption,
     Root,
     StageNumber,

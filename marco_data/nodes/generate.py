@@ -110,7 +110,7 @@ class Job:
 
 
 def request_id(seed_id: str, entry: str, language: str, ordinal: int) -> str:
-    return xxhash.xxh3_128_hexdigest("\0".join([seed_id, entry, language, str(ordinal)]))
+    return xxhash.xxh3_128_hexdigest("\0".join([seed_id, entry, language, str(ordinal)]).encode())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,16 +182,13 @@ class Generate(Node):
             finished.append(self._results(following.intervals, [done[task.key] for task in new]))
 
     def _demands(self, context: Context) -> dict[str, Demand]:
-        candidates: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        candidates: dict[str, int] = defaultdict(int)
         for record in context.done["seeds"]:
-            for language, (n, size) in record.facts["seeds"][self.scope].items():
+            for language, (n, _) in record.facts["seeds"][self.scope].items():
                 for target in self.entry.wanted_from(language):
-                    candidates[target][0] += n * self.entry.make.ordinals
-                    candidates[target][1] += size * self.entry.make.ordinals
+                    candidates[target] += n * self.entry.make.ordinals
         share = Fraction(str(self.entry.share))
-        return {
-            code: Demand(n, size, self.entry.target_of(code), share) for code, (n, size) in sorted(candidates.items())
-        }
+        return {code: Demand(n, self.entry.target_of(code), share) for code, n in sorted(candidates.items())}
 
     def _results(self, intervals: Mapping[str, Interval], records: Sequence[Record]) -> dict[str, Result]:
         """What a finished round came to, by language."""
@@ -381,7 +378,7 @@ class Generate(Node):
             parts = [what.seed.id, self.entry.make.name, prompts, what.language, str(what.ordinal)]
             rows.append(
                 {
-                    "id": xxhash.xxh3_128_hexdigest("\0".join(parts)),
+                    "id": xxhash.xxh3_128_hexdigest("\0".join(parts).encode()),
                     "source": self.entry.make.part,
                     "url": what.seed.url,
                     "licence": what.seed.licence,
