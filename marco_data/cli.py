@@ -39,8 +39,10 @@ from marco_data.options import (
     built_stage,
 )
 from marco_data.plan import plan_nodes, plan_object, plan_sources
+from marco_data.plan_generation import check_generation, estimates
 from marco_data.recipe import load_recipe
-from marco_data.report import describe, print_books, print_plan, stats_object
+from marco_data.records import Record
+from marco_data.report import describe, print_books, print_estimates, print_plan, stats_object
 from marco_data.report_evidence import print_pair
 from marco_data.stage import find_stage
 from marco_data.storage import DISK_FULL, Storage
@@ -130,14 +132,21 @@ def plan(
     resolved = resolve(choice)
     dataset = reachable(plan_of(resolved, sample, verify), Machines(pools=pools), Storage(root))
     sources = plan_sources(dataset, resolved.part_of)
-    reachable = all(s.problem is None for s in sources)
+    all_there = all(s.problem is None for s in sources)
     before = find_stage(Storage(root), resolved.family, resolved.stage)
-    nodes = plan_nodes(dataset, Storage(root), before, reachable)
+    done: dict[str, list[Record]] = {}
+    nodes = plan_nodes(dataset, Storage(root), before, all_there, done)
     title = f"{resolved.family} stage {resolved.stage}"
+    found, said = [], []
+    if resolved.generate and all_there:
+        found, said = estimates(dataset, Storage(root), done, before.wanted if before else [])
+        said += check_generation(dataset, found)
     if json_output:
-        print(json.dumps(plan_object(sources, nodes, title, None), ensure_ascii=False))
+        generation = {"estimates": [one.to_json() for one in found], "notes": said}
+        print(json.dumps({**plan_object(sources, nodes, title, None), "generation": generation}, ensure_ascii=False))
         return
     print_plan(title, resolved, sources, nodes)
+    print_estimates(found, said)
 
 
 def _target(target: str, choice: Choice) -> Choice:

@@ -86,9 +86,18 @@ def plan_sources(dataset: Dataset, part_of: dict[str, str]) -> list[SourcePlan]:
     return rows
 
 
-def plan_nodes(dataset: Dataset, storage: Storage, before: Stage | None, reachable: bool = True) -> list[NodePlan]:
-    """The status of every node against what is in the root; `before` is the build whose keys are compared."""
-    done: dict[str, list[Record]] = {}
+def plan_nodes(
+    dataset: Dataset,
+    storage: Storage,
+    before: Stage | None,
+    reachable: bool = True,
+    done: dict[str, list[Record]] | None = None,
+) -> list[NodePlan]:
+    """The status of every node against what is in the root; `before` is the build whose keys are compared.
+
+    `done` is filled with the records of those nodes that have nothing left to do.
+    """
+    done = {} if done is None else done
     rows: list[NodePlan] = []
     known = reachable
     for node in dataset.nodes:
@@ -112,6 +121,8 @@ def plan_nodes(dataset: Dataset, storage: Storage, before: Stage | None, reachab
         because = [*because, *node.notes(context)] if pending else []
         rows.append(NodePlan(node.name, folder, status, len(tasks), pending, because))
         known = pending == 0
+        if pending:
+            del done[node.name]
     return rows
 
 

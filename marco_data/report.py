@@ -4,7 +4,7 @@ import shlex
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from rich.table import Table
 
 from marco_data.catalog import INPUT
 from marco_data.generation.accounting import requests_by, requests_object, requests_table
+from marco_data.generation.estimate import Estimate
 from marco_data.languages import LANGUAGES
 from marco_data.plan import NodePlan, SourcePlan
+from marco_data.plan_generation import estimates_table
 from marco_data.recipe import Recipe
 from marco_data.records import DROPPED, FAILED, GENERATED, KEPT, READ, REPLACED
 from marco_data.stage import Stage
@@ -179,6 +181,22 @@ def print_plan(title: str, recipe: Recipe, sources: list[SourcePlan], nodes: lis
         more = [f"and {len(n.because) - MOST_KEYS} keys more"] if len(n.because) > MOST_KEYS else []
         for reason in n.because[:MOST_KEYS] + more:
             print(f"{'  ' if i == len(nodes) - 1 else '│ '}              {reason}")
+
+
+def print_estimates(found: Sequence[Estimate], said: Sequence[str]) -> None:
+    """What generation is expected to take, and what that rests on."""
+    if found:
+        header, lines = estimates_table(found)
+        table = Table(title="\ngeneration, expected (±: nine samples of ten)", title_justify="left")
+        for name in header:
+            table.add_column(name, justify="left" if name in ("entry", "language") else "right")
+        for line in lines:
+            table.add_row(*line)
+        console().print(table)
+        for sentence in dict.fromkeys(s for one in found for s in one.measured_on if not s[0].isdigit()):
+            print(f"  measured on: {sentence}")
+    for note in said:
+        print(f"  {note}")
 
 
 def print_books(report: dict[str, Any], stage: Stage) -> None:

@@ -35,6 +35,7 @@ ROOMS = {
     "datatrove": ["marco_data/steps/datatrove_filter.py"],
     "tokenizers": ["marco_data/tokenizer.py"],
     "fastokens": ["marco_data/fast_encoder.py"],
+    "aiohttp": ["marco_data/generation/endpoint.py"],
     # Heavy ones, each with a room of its own once it is built; until then nobody's.
     "torch": [],
     "vllm": [],

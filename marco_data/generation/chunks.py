@@ -9,6 +9,7 @@ over-long line at sentences, then at white space, then between words; never insi
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import accumulate
 from math import ceil
 from unicodedata import category
 
@@ -69,7 +70,9 @@ def _size(text: str) -> float:
     return sum(count * _cost(character) for character, count in Counter(text).items())
 
 
-_SENTENCE_END = regex.compile(rf"[{TERMINALS}]+[\p{{Pe}}\p{{Pf}}\"']*(?:\s+|(?<=[^\x00-\x7f])(?=\S))")
+_SENTENCE_END = regex.compile(
+    rf"(?<![{TERMINALS}])[{TERMINALS}]++[\p{{Pe}}\p{{Pf}}\"']*+(?:\s+|(?<=[^\x00-\x7f])(?=\S))"
+)
 
 
 def _after(pattern: str) -> Callable[[str, Language], list[int]]:
@@ -127,10 +130,10 @@ def _units(text: str, language: Language, most: float, level: int) -> Iterator[s
 
 def _evened(units: list[tuple[str, float]], most: float) -> list[list[tuple[str, float]]]:
     """Two slices of these units, as equal in size as `most` allows; the earliest such cut."""
-    sizes = [size for _, size in units]
+    before = list(accumulate((size for _, size in units), initial=0.0))
 
     def unequal(cut: int) -> tuple[bool, float]:
-        left, right = sum(sizes[:cut]), sum(sizes[cut:])
+        left, right = before[cut], before[-1] - before[cut]
         return round(max(left, right), 6) > most, abs(left - right)
 
     cut = min(range(1, len(units)), key=unequal)

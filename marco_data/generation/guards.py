@@ -105,7 +105,7 @@ def check(
     verdict = (
         empty(text)
         or (leaked_prompt(text, prompt, source or "") if limits.leaks else None)
-        or (refusal(text, language) if limits.phrases else None)
+        or (refusal(text, language, source or "") if limits.phrases else None)
         or (meta_text(text, language, source or "") if limits.phrases else None)
         or wrong_script(text, language, limits, source or "")
         or wrong_language(text, language, limits)
@@ -162,17 +162,16 @@ def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def refusal(text: str, language: Language) -> Verdict | None:
-    """`refusal`: the model says at the beginning that it cannot or will not."""
-    return Verdict("refusal") if phrases.phrase_of(text, phrases.REFUSAL, language.code) else None
+def refusal(text: str, language: Language, source: str = "") -> Verdict | None:
+    """`refusal`: the model says that it cannot or will not, or that it is one; `source` does not."""
+    found = phrases.refusal_phrase(text, language.code)
+    return None if found is None or phrases.holds(source, found) else Verdict("refusal")
 
 
 def meta_text(text: str, language: Language, source: str = "") -> Verdict | None:
-    """`meta_text`: the model speaks of its answer at the beginning or end."""
-    found = phrases.phrase_of(text, phrases.META, language.code)
-    if found is None or phrases.phrase_of(source, phrases.META, language.code):
-        return None
-    return Verdict("meta_text")
+    """`meta_text`: the model speaks of its answer, at the beginning or the end; `source` does not."""
+    found = phrases.meta_phrase(text, language.code)
+    return None if found is None or phrases.holds(source, found) else Verdict("meta_text")
 
 
 def wrong_script(text: str, language: Language, limits: Limits = DEFAULT, source: str = "") -> Verdict | None:

@@ -7,6 +7,7 @@ what the parts say.
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from marco_data.generation.generator import NOT_RECORDED, Ask, Completion, Request
 from marco_data.generation.guards import Verdict, finished
@@ -14,6 +15,7 @@ from marco_data.generation.maker import Made
 
 UNPARSABLE, META_TEXT, CHUNK_FAILED = "unparsable", "meta_text", "chunk_failed"
 
+Source = TypeVar("Source")
 Judged = str | Verdict
 """The text of a part, or what is against it."""
 
@@ -49,7 +51,7 @@ def tagged(text: str, tag: str, source: str) -> Judged:
 
 
 def judged(
-    completions: Sequence[Completion], sources: Sequence[str], judge: Callable[[str, str], Judged]
+    completions: Sequence[Completion], sources: Sequence[Source], judge: Callable[[str, Source], Judged]
 ) -> list[Judged]:
     """Each part's text or verdict: how it ended, then what `judge(answer, source)` says."""
     return [

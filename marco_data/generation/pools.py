@@ -151,7 +151,7 @@ _KINDS: dict[str, type[Pool]] = {"endpoint": EndpointPool, "vllm": VllmPool, "sc
 
 
 def load_pools(path: Path) -> dict[str, Pool]:
-    """{generator's name: its pool}; RecipeError names file, line and key of all that is wrong with the first wrong one."""
+    """{generator's name: its pool}. A RecipeError names file, line and key of all that is wrong with a pool."""
     values, lines = read_yaml(path, a="pools file", hint="give --pools FILE, {generator: {kind: endpoint, ...}}")
     return {str(name): _pool(str(name), value, path, lines) for name, value in values.items()}
 

@@ -156,7 +156,7 @@ def _draw(*what: object) -> int:
 
 
 _LABEL = re.compile(r"(?:(?<=\s)|(?<![\s\S]))(Question|Answer|Options|Explanation|Problem|Solution):[ \t]*")
-_PLACEHOLDER = re.compile(rf"{OPEN}(\d+){CLOSE}")
+_PLACEHOLDER = re.compile(rf"{OPEN}\s*(\d{{1,6}})\s*{CLOSE}")  # \d: a model may write the number in its own digits
 _OPTION = re.compile(r"^[ \t]*\(?([A-H])[).][ \t]", re.MULTILINE)
 _CHOICE = re.compile(r"\s*\(?([A-H])(?:[).](?:\s|$)|\s*$)")
 
@@ -222,9 +222,7 @@ class QaTranslation(Maker):
         ]
         completions = await ask_all(ask, requests)
         judge = partial(self._judge, field=field, prompt=prompt.instructions(values), language=language)
-        by_text = {part.text: part for part in parts}
-        found = judged(completions, sources, lambda answer, source: judge(answer, by_text[source]))
-        return together(found, completions, sources, (prompt.name,), {})
+        return together(judged(completions, parts, judge), completions, sources, (prompt.name,), {})
 
     def _judge(self, answer: str, part: _Part, field: str, prompt: str, language: Language) -> Judged:
         text = tagged(answer, "translation", part.text)
@@ -261,14 +259,15 @@ def _labels(text: str, part: _Part) -> list[int]:
 
 def _changed(part: _Part, translation: str) -> int:
     """How many answers have other numbers or another letter, and choices other options, than in the source."""
-    changed = int(_OPTION.findall(part.text) != _OPTION.findall(translation))
+    options = _OPTION.findall(part.text)
+    changed = int(options != _OPTION.findall(translation))
     for (place, source), (_, text) in zip(
         _labelled_parts(part.text, part), _labelled_parts(translation, part), strict=True
     ):
         if part.labels[place] == "answer":
             letter, other = _CHOICE.match(source), _CHOICE.match(text)
-            same_letter = (letter and letter[1]) == (other and other[1])
-            changed += not same_letter or bool(lost_numbers(_bare(source), _bare(text)))
+            other_choice = bool(options and letter and (other is None or letter[1] != other[1]))
+            changed += other_choice or bool(lost_numbers(_bare(source), _bare(text)))
     return changed
 
 

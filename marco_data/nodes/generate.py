@@ -314,7 +314,7 @@ class Generate(Node):
             for i in np.flatnonzero((places >= span.lo) & (places < span.hi)).tolist():
                 if target in self.entry.wanted_from(languages[i]):
                     chosen.append((target, int(hashes[i]), i))
-        texts = _texts(storage, job.shard, sorted({rows[i] for _, _, i in chosen}))
+        texts = texts_of(storage, job.shard, sorted({rows[i] for _, _, i in chosen}))
         wanted = []
         for target, _, i in sorted(chosen):
             url, licence, text = texts[rows[i]]
@@ -453,7 +453,7 @@ class Generate(Node):
         return add_requests(counts)
 
 
-def _texts(storage: Storage, shard: SeedShard, rows: Sequence[int]) -> dict[int, tuple[str | None, str | None, str]]:
+def texts_of(storage: Storage, shard: SeedShard, rows: Sequence[int]) -> dict[int, tuple[str | None, str | None, str]]:
     """(url, licence, text) of some rows of a measure shard, by row; other row groups are not read."""
     out: dict[int, tuple[str | None, str | None, str]] = {}
     wanted = np.array(rows, np.int64)
