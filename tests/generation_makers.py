@@ -5,6 +5,7 @@ so that it is text nobody else has, or what ANSWERS says.
 """
 
 import os
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -65,6 +66,12 @@ def model(request: Request) -> str:
     if code == "rus_Cyrl" and request.attempt == 0:
         return "Sorry, I cannot do that."
     return prose(code)[3]
+
+
+def slow_model(request: Request) -> str:
+    """The same, after a tenth of a second in which nothing else is answered."""
+    time.sleep(0.1)
+    return model(request)
 
 
 def silent(request: Request) -> Completion:

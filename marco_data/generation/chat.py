@@ -132,7 +132,7 @@ def _completion(body: bytes) -> Completion | Fault:
     if ending == "content_filter":
         return Completion("", ERROR, tokens_in, tokens_out, error=REFUSED_BY_SERVER)
     # A model that spends all its tokens thinking answers with null.
-    if not isinstance(text, str | None) or ending not in _ENDINGS:
+    if not isinstance(text, str | None) or not isinstance(ending, str) or ending not in _ENDINGS:
         return Fault(Kind.AGAIN, f"a reply that is no finished text (finish_reason {ending!r:.40})")
     return Completion(_valid(text or ""), _ENDINGS[ending], tokens_in, tokens_out)
 

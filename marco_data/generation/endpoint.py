@@ -164,7 +164,7 @@ class Endpoint:
             kind = Kind.AGAIN if self._answered else Kind.ALL
             return Fault(kind, f"no secure connection ({type(error).__name__})", "`http://`, or SSL_CERT_FILE"), 0.0
         except aiohttp.ClientConnectorError as error:
-            return Fault(Kind.DOWN, f"cannot connect ({error.strerror or type(error).__name__})"), 0.0
+            return Fault(Kind.DOWN, f"cannot connect ({_cause(error)})"), 0.0
         except (aiohttp.ClientError, OSError) as error:
             return Fault(Kind.AGAIN, f"the connection broke ({type(error).__name__})"), 0.0
         return self._without_key(came), asked
@@ -218,6 +218,11 @@ def _redirected(reply: aiohttp.ClientResponse) -> Fault | None:
     to = urlsplit(reply.headers.get("Location", ""))
     where = f"{to.scheme}://{to.hostname}{to.path}" if to.hostname else to.path
     return Fault(Kind.ALL, f"HTTP {reply.status}, a redirect to `{where:.200}`", "if that is right, make it the `url`")
+
+
+def _cause(error: OSError) -> str:
+    """The system's own words: asyncio has others, with an address in them; a name that is not found has no number."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or type(error).__name__
 
 
 def _asked(value: str, now: datetime) -> float:

@@ -103,14 +103,14 @@ class Throttle:
         """A request that began then was answered."""
         self.answers += 1
         self.limit = min(float(self._most), self.limit + 1 / self.limit)
-        if began >= self._cut:
+        if began > self._cut:
             self._storms = 0
         self._call()
 
     def too_many(self, began: float, wait: float) -> None:
         """A request that began then was one too many; the server asks to wait so many seconds, at least."""
         now = self._clock.now()
-        if began >= self._cut:
+        if began > self._cut:
             self._storms += 1
             self.limit = max(1.0, self.limit / 2)
             self._cut = now

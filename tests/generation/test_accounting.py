@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marco_data.generation.accounting import (
@@ -43,6 +43,7 @@ rows = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(rows, st.randoms())
 def test_sums_do_not_depend_on_the_order_of_adding(counts, random):
     shuffled = list(counts)
@@ -50,6 +51,7 @@ def test_sums_do_not_depend_on_the_order_of_adding(counts, random):
     assert add_requests(shuffled) == add_requests(counts)
 
 
+@settings(deadline=None)
 @given(rows)
 def test_every_sum_of_the_object_is_a_sum_over_the_rows(counts):
     sums = requests_object(counts)
@@ -61,11 +63,13 @@ def test_every_sum_of_the_object_is_a_sum_over_the_rows(counts):
         assert 0 not in entry["rejected"].values()
 
 
+@settings(deadline=None)
 @given(rows)
 def test_rows_survive_a_record(counts):
     assert [RequestCount.from_row(json.loads(json.dumps(count.to_row()))) for count in counts] == counts
 
 
+@settings(deadline=None)
 @given(rows, st.integers(1, 9))
 def test_books_that_lose_a_document_are_found(counts, lost):
     assert unbalanced_requests(counts) == ()

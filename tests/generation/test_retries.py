@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marco_data.errors import RecipeError
@@ -70,6 +70,7 @@ def test_the_same_order_twice_is_one_file_and_another_after_another_failure(stor
 attempts_of = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 9))
 
 
+@settings(deadline=None)  # it writes files
 @given(st.lists(attempts_of, max_size=5))
 def test_of_several_orders_the_highest_attempt_counts(tmp_path_factory, orders):
     storage = Storage(str(tmp_path_factory.mktemp("root")))
