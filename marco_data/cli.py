@@ -20,8 +20,10 @@ from marco_data.benchmark_index import IndexMissing
 from marco_data.catalog import Choice, parse_fields, resolve
 from marco_data.cli_build import Machines, build_stage, plan_of, reachable, retry, say
 from marco_data.cli_duplicates import duplicates
+from marco_data.cli_prompts import prompts
 from marco_data.errors import MarcoError, RecipeError
 from marco_data.evidence import pairs
+from marco_data.generation.estimate import Estimate
 from marco_data.languages import LANGUAGES
 from marco_data.options import (
     AnyStage,
@@ -107,6 +109,7 @@ def about(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 app.command("build-stage")(build_stage)
 app.command()(retry)
+app.command()(prompts)
 
 
 @app.command()
@@ -137,12 +140,13 @@ def plan(
     done: dict[str, list[Record]] = {}
     nodes = plan_nodes(dataset, Storage(root), before, all_there, done)
     title = f"{resolved.family} stage {resolved.stage}"
-    found, said = [], []
+    found: list[Estimate] = []
+    said: list[str] = []
     if resolved.generate and all_there:
         found, said = estimates(dataset, Storage(root), done, before.wanted if before else [])
         said += check_generation(dataset, found)
     if json_output:
-        generation = {"estimates": [one.to_json() for one in found], "notes": said}
+        generation = {"estimates": [asdict(one) for one in found], "notes": said}
         print(json.dumps({**plan_object(sources, nodes, title, None), "generation": generation}, ensure_ascii=False))
         return
     print_plan(title, resolved, sources, nodes)

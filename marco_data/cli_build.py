@@ -15,6 +15,7 @@ from marco_data.dataset import Dataset
 from marco_data.errors import RecipeError
 from marco_data.execute import Executor, LocalExecutor, Run
 from marco_data.execute import run as run_plan
+from marco_data.generation.generator import NOT_RECORDED
 from marco_data.generation.pools import load_pools
 from marco_data.generation.retries import give_order, load_attempts, make_order
 from marco_data.generation.rounds import SpendingLimits
@@ -41,7 +42,7 @@ from marco_data.options import (
 )
 from marco_data.progress import show_progress
 from marco_data.recipe import Recipe
-from marco_data.report import budget_note, print_built, stats_object, tell_failures
+from marco_data.report import budget_note, print_built, program, stats_object, tell_failures
 from marco_data.report_evidence import tell_alarms
 from marco_data.sources import check_fields
 from marco_data.stage import finish, load_stage
@@ -107,7 +108,7 @@ def retry(
     recipe: RecipeOption = None,
     root: Root = "./marco-out",
     languages: Annotated[str | None, typer.Option(help="Only in these languages; default: all of the recipe.")] = None,
-    maker: Annotated[str | None, typer.Option(help="Only of this entry of the recipe's `generate`.")] = None,
+    entry: Annotated[str | None, typer.Option(help="Only of this entry of the recipe's `generate`.")] = None,
     executor: ExecutorName = "ray",
     address: Address = None,
     workers: Workers = None,
@@ -125,10 +126,10 @@ def retry(
     machines = Machines(executor, address, workers, pools, max_gpu_hours, max_cost)
     storage = Storage(root)
     codes = [canonical(code.strip()).code for code in languages.split(",")] if languages else None
-    entries = [name for name in resolved.generate if maker in (None, name)]
+    entries = [name for name in resolved.generate if entry in (None, name)]
     if not entries:
         known = ", ".join(resolved.generate) or "this recipe has none"
-        raise RecipeError(f"no entry `{maker}` under `generate`", hint=f"entries: {known}")
+        raise RecipeError(f"no entry `{entry}` under `generate`", hint=f"entries: {known}")
     built = load_stage(storage, resolved.family, stage, resolved if recipe else None)
     letters = {name: [r.data[1].path for r in built.records(storage, f"generate_{name}")] for name in entries}
     order = make_order(storage, letters, reasons=reason, languages=codes)
@@ -163,6 +164,11 @@ def _build(
         )
     if note := budget_note(built, storage):
         say(note)
+    if missing := sum(row.rejected.get(NOT_RECORDED, 0) for row in built.wanted):
+        which = f"{built.stage} {_which(choice)} --root {shlex.quote(storage.root)}"
+        say(f"note: {missing:,} documents were not asked for, because no recorded completion answers")
+        say(f"  the requests: {program()} prompts {which}")
+        say(f"  to ask them:  {program()} build-stage {which} --pools FILE")
     tell_alarms(Lookup(built, storage), resolved, recipe_file(choice), say)
     code = tell_failures(built, resolved, storage.root, _which(choice), say)
     if json_output:

@@ -21,9 +21,9 @@ from marco_data.generation.prompt import Prompt, load_prompt, shipped
 from marco_data.languages import LANGUAGES
 from marco_data.mix import selection_hashes
 from marco_data.nodes.decide import Decide
-from marco_data.nodes.generate import Generate, price_of, texts_of
+from marco_data.nodes.generate import Generate, price_of
 from marco_data.nodes.measure import Measure
-from marco_data.nodes.seeds import SeedShard, columns_of, may_be_seed, seed_shards
+from marco_data.nodes.seeds import SeedShard, columns_of, may_be_seed, seed_shards, texts_of
 from marco_data.probe import probe
 from marco_data.records import Record
 from marco_data.step import Tools
@@ -113,7 +113,10 @@ def _seeds_of(storage: Storage, shard: SeedShard, node: Generate, languages: set
     texts = texts_of(storage, shard, sorted(rows[i] for i in chosen))
     for i in chosen:
         url, licence, text = texts[rows[i]]
-        yield int(hashes[i]), Seed(table["id"][i].as_py(), text, codes[i], table["source"][i].as_py(), url, licence)
+        yield (
+            int(hashes[i]),
+            Seed(table["id"][i].as_py(), text, str(codes[i]), table["source"][i].as_py(), url, licence),
+        )
 
 
 def _found_by(kept: pa.Table, node: Generate) -> Found:

@@ -20,10 +20,11 @@ from marco_data.errors import RecipeError
 from marco_data.execute import Failure, Run, records_of
 from marco_data.generation.accounting import RequestCount, unbalanced_requests
 from marco_data.mix import Allocation, PartTotal, Share
-from marco_data.nodes.generate import Generate, spent
+from marco_data.nodes.generate import Generate
 from marco_data.nodes.measure import Measure
 from marco_data.nodes.mix import intervals_of
 from marco_data.nodes.tokenize import Tokenize
+from marco_data.nodes.written import spent
 from marco_data.recipe import Recipe
 from marco_data.records import DROPPED, FAILED, GENERATED, KEPT, READ, REPLACED, Count, Record, add_counts
 from marco_data.step import Tools, fingerprint

@@ -7,10 +7,9 @@ or seeds, GPU-hours or money end.
 """
 
 import asyncio
-import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, ClassVar
@@ -21,10 +20,10 @@ import xxhash
 
 from marco_data.dataset import Context, Dataset, Node, Outcome, Task, safe_name
 from marco_data.errors import ShardError
-from marco_data.generation.accounting import Price, RequestCount, add_requests
+from marco_data.generation.accounting import Price, RequestCount
 from marco_data.generation.asking import Asking, Crashed, all_of
 from marco_data.generation.entry import Entry, Model
-from marco_data.generation.generator import Completion, Request
+from marco_data.generation.generator import NOT_RECORDED, Completion, Request
 from marco_data.generation.ledger import Ledger
 from marco_data.generation.maker import Made, Seed
 from marco_data.generation.opening import open_generator
@@ -34,9 +33,19 @@ from marco_data.generation.retries import attempts_among, attempts_digest
 from marco_data.generation.rounds import Demand, Interval, Result, SpendingLimits, next_round
 from marco_data.languages import LANGUAGES
 from marco_data.mix import selection_hashes
-from marco_data.nodes.seeds import SeedShard, columns_of, may_be_seed, seed_shards
+from marco_data.nodes.seeds import SeedShard, columns_of, may_be_seed, seed_shards, texts_of
+from marco_data.nodes.written import (
+    REJECTED,
+    WRITTEN,
+    Answered,
+    Wanted,
+    Writer,
+    documents_of,
+    rejected_of,
+    requests_of,
+    spent,
+)
 from marco_data.records import Record, load_record
-from marco_data.sources import READ_SCHEMA
 from marco_data.step import Tools, fingerprint, package_versions
 from marco_data.storage import Storage, write_parquet
 from marco_data.tokenizer import Tokenizer
@@ -44,62 +53,8 @@ from marco_data.tokenizer import Tokenizer
 IN_FLIGHT = 64
 """Calls at once where no pool says otherwise."""
 
-HEAD = 2000
-"""Characters of a rejected text that are kept."""
-
 CRASHED = "maker_crashed"
 """The reason of a wanted document over which the maker itself raised."""
-
-WRITTEN = pa.schema(
-    [
-        *READ_SCHEMA,
-        ("parent_ids", pa.list_(pa.string())),
-        ("entry", pa.string()),
-        ("maker", pa.string()),
-        ("prompt", pa.string()),
-        ("model", pa.string()),
-        ("seed_language", pa.string()),
-        ("ordinal", pa.int32()),
-        ("attempt", pa.int32()),
-        ("labels", pa.string()),  # JSON
-        ("completions", pa.list_(pa.string())),  # their keys in the ledger
-    ]
-)
-REJECTED = pa.schema(
-    [
-        ("request", pa.string()),
-        ("seed_id", pa.string()),
-        ("source", pa.string()),
-        ("maker", pa.string()),
-        ("language", pa.string()),
-        ("ordinal", pa.int32()),
-        ("attempt", pa.int32()),
-        ("prompt", pa.string()),
-        ("reason", pa.string()),
-        ("measured", pa.float64()),
-        ("text", pa.string()),
-        ("completions", pa.list_(pa.string())),
-    ]
-)
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """One document that is asked for. `request` names it, whatever becomes of it."""
-
-    seed: Seed
-    language: str
-    ordinal: int
-    attempt: int
-    request: str
-
-
-@dataclass
-class Answered:
-    """What became of a wanted document, and by which completions, by their keys."""
-
-    made: Made
-    completions: dict[str, Completion]
 
 
 @dataclass(frozen=True)
@@ -275,30 +230,52 @@ class Generate(Node):
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
         job: Job = task.inputs
         wanted = self._wanted(storage, job)
-        place = f"{safe_name(job.shard.place[0])}-{fingerprint(list(job.shard.place))}"
-        ledger = Ledger(storage, self.model.model, self.model.revision, place)
+        ledger = self._ledger(storage, job)
         outcomes, used = asyncio.run(self._make(wanted, ledger))
         self._finish(wanted, outcomes, task)
         completions = ledger.finish(used) if used else None
         tokenizer = Tokenizer.load(tools.path(self.tokenizer), self.end_of_document)
-        documents, tokens = self._documents(wanted, outcomes, tokenizer)
-        rejected = self._rejected(wanted, outcomes)
+        writer = Writer(self.scope, self.entry.make.name, self.entry.make.part, self.model)
+        documents, tokens = documents_of(writer, wanted, outcomes, tokenizer)
+        rejected = rejected_of(writer, wanted, outcomes)
         stem = f"{self.folder}/{task.key}"
         files = (
             write_parquet(storage, f"{stem}.documents", [documents] if documents.num_rows else [], WRITTEN),
             write_parquet(storage, f"{stem}.rejected", [rejected] if rejected.num_rows else [], REJECTED),
             *([completions] if completions is not None else []),
         )
-        counts = self._requests(wanted, outcomes, tokens)
+        counts = requests_of(writer, wanted, outcomes, tokens)
         facts = {
             "part": self.entry.make.part,
             "seeds": job.shard.measure.digest,
             "round": task.reads["round"],
             "requests": [count.to_row() for count in counts],
-            "not_recorded": sum(1 for o in outcomes if o.made.reason == "not_recorded"),
+            "not_recorded": sum(1 for o in outcomes if o.made.reason == NOT_RECORDED),
             "answers": self._answers(),
         }
         return Outcome(files, facts=facts)
+
+    def unanswered(self, task: Task, storage: Storage) -> list[tuple[Wanted, Request]]:
+        """The requests of a task that neither the ledger nor recorded files answer, each once.
+
+        A maker whose first call is not answered makes no second one: those come to light when the first is recorded.
+        """
+        wanted = self._wanted(storage, task.inputs)
+        missing: dict[str, tuple[Wanted, Request]] = {}
+
+        def note(what: Wanted, request: Request, completion: Completion) -> None:
+            if completion.error == NOT_RECORDED:
+                key = request.key(self.model.model, self.model.revision)
+                missing.setdefault(key, (what, request))
+
+        ledger = self._ledger(storage, task.inputs)
+        asyncio.run(replace(self, pool=None)._make(wanted, ledger, note))
+        ledger.close()
+        return list(missing.values())
+
+    def _ledger(self, storage: Storage, job: Job) -> Ledger:
+        place = f"{safe_name(job.shard.place[0])}-{fingerprint(list(job.shard.place))}"
+        return Ledger(storage, self.model.model, self.model.revision, place)
 
     def _wanted(self, storage: Storage, job: Job) -> list[Wanted]:
         """By target language, place in hash order and ordinal."""
@@ -325,7 +302,12 @@ class Generate(Node):
                 wanted.append(Wanted(seed, target, ordinal, job.attempts.get(request, 0), request))
         return wanted
 
-    async def _make(self, wanted: Sequence[Wanted], ledger: Ledger) -> tuple[list[Answered], list[bytes]]:
+    async def _make(
+        self,
+        wanted: Sequence[Wanted],
+        ledger: Ledger,
+        note: Callable[[Wanted, Request, Completion], None] | None = None,
+    ) -> tuple[list[Answered], list[bytes]]:
         """What became of each, and the keys of all completions it took."""
         recorded = Recorded(self.model.recorded) if self.model.recorded else None
         model = self.model
@@ -339,16 +321,19 @@ class Generate(Node):
             async def ask(request: Request) -> Completion:
                 completion = await asking(request)
                 used[request.key(model.model, model.revision)] = completion
+                if note is not None:
+                    note(what, request, completion)
                 return completion
 
             made = await self.entry.make.make(what.seed, LANGUAGES[what.language], what.ordinal, ask, what.attempt)
             return Answered(made, used)
 
-        outcomes = []
+        outcomes: list[Answered] = []
         try:
             async for outcome in all_of((one(what) for what in wanted), most=2 * in_flight):
-                crashed = isinstance(outcome, Crashed)
-                outcomes.append(Answered(Made(reason=CRASHED, rejected_text=outcome.error), {}) if crashed else outcome)
+                if isinstance(outcome, Crashed):
+                    outcome = Answered(Made(reason=CRASHED, rejected_text=outcome.error), {})
+                outcomes.append(outcome)
         finally:
             if generator is not None:
                 await generator.close()
@@ -364,111 +349,6 @@ class Generate(Node):
             for i, made in zip(at, finished, strict=True):
                 outcomes[i].made = made
 
-    def _documents(
-        self, wanted: Sequence[Wanted], outcomes: Sequence[Answered], tokenizer: Tokenizer
-    ) -> tuple[pa.Table, dict[str, int]]:
-        """What was accepted, and its tokens by request."""
-        rows, requests = [], []
-        for what, outcome in zip(wanted, outcomes, strict=True):
-            made = outcome.made
-            if made.reason is not None or made.text is None:
-                continue
-            requests.append(what.request)
-            prompts = "+".join(made.prompts)
-            parts = [what.seed.id, self.entry.make.name, prompts, what.language, str(what.ordinal)]
-            rows.append(
-                {
-                    "id": xxhash.xxh3_128_hexdigest("\0".join(parts).encode()),
-                    "source": self.entry.make.part,
-                    "url": what.seed.url,
-                    "licence": what.seed.licence,
-                    "declared_language": what.language,
-                    "position": len(rows),
-                    "text": made.text,
-                    "parent_ids": [what.seed.id],
-                    "entry": self.scope,
-                    "maker": self.entry.make.name,
-                    "prompt": prompts,
-                    "model": f"{self.model.model}@{self.model.revision}",
-                    "seed_language": what.seed.language,
-                    "ordinal": what.ordinal,
-                    "attempt": what.attempt,
-                    "labels": json.dumps(dict(made.labels), sort_keys=True, ensure_ascii=False),
-                    "completions": sorted(outcome.completions),
-                }
-            )
-        lengths: list[int] = []
-        if rows:
-            _, offsets = tokenizer.encode_flat([row["text"] for row in rows])
-            lengths = np.diff(offsets).tolist()
-        return pa.Table.from_pylist(rows, WRITTEN), dict(zip(requests, lengths, strict=True))
-
-    def _rejected(self, wanted: Sequence[Wanted], outcomes: Sequence[Answered]) -> pa.Table:
-        rows = [
-            {
-                "request": what.request,
-                "seed_id": what.seed.id,
-                "source": what.seed.source,
-                "maker": self.entry.make.name,
-                "language": what.language,
-                "ordinal": what.ordinal,
-                "attempt": what.attempt,
-                "prompt": "+".join(outcome.made.prompts),
-                "reason": outcome.made.reason,
-                "measured": outcome.made.measured,
-                "text": outcome.made.rejected_text[:HEAD],
-                "completions": sorted(outcome.completions),
-            }
-            for what, outcome in zip(wanted, outcomes, strict=True)
-            if outcome.made.reason is not None
-        ]
-        return pa.Table.from_pylist(rows, REJECTED)
-
-    def _requests(
-        self, wanted: Sequence[Wanted], outcomes: Sequence[Answered], tokens: Mapping[str, int]
-    ) -> tuple[RequestCount, ...]:
-        """Requests by language and prompt; a completion that several of them share is the first one's."""
-        seen: set[str] = set()
-        counts = []
-        for what, outcome in zip(wanted, outcomes, strict=True):
-            new = [c for key, c in outcome.completions.items() if key not in seen]
-            seen |= outcome.completions.keys()
-            reason = outcome.made.reason
-            counts.append(
-                RequestCount(
-                    maker=self.entry.make.name,
-                    language=what.language,
-                    prompt="+".join(outcome.made.prompts),
-                    model=self.model.named,
-                    requested=1,
-                    accepted=int(reason is None),
-                    rejected={} if reason is None else {reason: 1},
-                    accepted_tokens=tokens.get(what.request, 0),
-                    calls=len(new),
-                    tokens_in=sum(c.tokens_in for c in new),
-                    tokens_out=sum(c.tokens_out for c in new),
-                    gpu_seconds=round(sum(c.gpu_seconds for c in new), 6),
-                )
-            )
-        return add_requests(counts)
-
-
-def texts_of(storage: Storage, shard: SeedShard, rows: Sequence[int]) -> dict[int, tuple[str | None, str | None, str]]:
-    """(url, licence, text) of some rows of a measure shard, by row; other row groups are not read."""
-    out: dict[int, tuple[str | None, str | None, str]] = {}
-    wanted = np.array(rows, np.int64)
-    with storage.parquet(shard.measure.path) as parquet:
-        start = 0
-        for group in range(parquet.num_row_groups):
-            end = start + parquet.metadata.row_group(group).num_rows
-            here = wanted[(wanted >= start) & (wanted < end)]
-            if len(here):
-                table = parquet.read_row_group(group, columns=["url", "licence", "text"]).take(pa.array(here - start))
-                for row, values in zip(here.tolist(), table.to_pylist(), strict=True):
-                    out[row] = (values["url"], values["licence"], values["text"])
-            start = end
-    return out
-
 
 def in_flight_of(pool: Pool | None) -> int:
     """How many calls a task has under way at once."""
@@ -478,8 +358,9 @@ def in_flight_of(pool: Pool | None) -> int:
 
 
 def price_of(pool: Pool) -> Price:
-    tokens = pool.price
-    return Price(tokens and tokens.input, tokens and tokens.output, pool.gpu_price)
+    if pool.price is None:
+        return Price(gpu_hour=pool.gpu_price)
+    return Price(pool.price.input, pool.price.output, pool.gpu_price)
 
 
 def reached(
@@ -494,8 +375,3 @@ def reached(
             for node in dataset.nodes
         )
     )
-
-
-def spent(records: Sequence[Record]) -> tuple[RequestCount, ...]:
-    """The requests that some records of `generate` count, added up."""
-    return add_requests(RequestCount.from_row(row) for record in records for row in record.facts["requests"])

@@ -4,10 +4,11 @@ In: verdicts and the sidecars of the first dedup. Out: no data, but `facts`: how
 language an entry of `generate` may take. What is taken of them is decided by `generate`, round by round.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -67,6 +68,23 @@ def may_be_seed(table: pa.Table, entry: Entry) -> pa.ChunkedArray:
     if entry.seeds.quality_tier is not None:
         chosen = pc.and_(chosen, pc.fill_null(pc.equal(table["quality_tier"], entry.seeds.quality_tier), False))
     return chosen
+
+
+def texts_of(storage: Storage, shard: SeedShard, rows: Sequence[int]) -> dict[int, tuple[str | None, str | None, str]]:
+    """(url, licence, text) of some rows of a measure shard, by row; other row groups are not read."""
+    out: dict[int, tuple[str | None, str | None, str]] = {}
+    wanted = np.array(rows, np.int64)
+    with storage.parquet(shard.measure.path) as parquet:
+        start = 0
+        for group in range(parquet.num_row_groups):
+            end = start + parquet.metadata.row_group(group).num_rows
+            here = wanted[(wanted >= start) & (wanted < end)]
+            if len(here):
+                table = parquet.read_row_group(group, columns=["url", "licence", "text"]).take(pa.array(here - start))
+                for row, values in zip(here.tolist(), table.to_pylist(), strict=True):
+                    out[row] = (values["url"], values["licence"], values["text"])
+            start = end
+    return out
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A driver killed while documents are generated: nothing that was answered is asked again, and the bytes are the same."""
+"""A driver killed while models write: nothing that was answered is asked again, and the bytes are the same."""
 
 import os
 import signal
