@@ -6,13 +6,10 @@ RecipeError that names file, line, key and remedy. Paths inside a recipe are rel
 
 import difflib
 import importlib
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from marco_data.alarms import RemovalLimits, Watch, watcher, what_is_wrong
@@ -32,6 +29,7 @@ from marco_data.steps.mask_pii import MaskPii
 from marco_data.steps.normalize import Normalize
 from marco_data.steps.select_language import SelectLanguage
 from marco_data.steps.url_block_list import UrlBlockList
+from marco_data.yaml_lines import WrongAt, explain, known, read_yaml
 
 MIB = 1024 * 1024
 BUILD_STAGE = "pipelines.build_stage:build_stage"
@@ -172,14 +170,6 @@ class ShardSection(Section):
     max_document_bytes: Annotated[int, Field(ge=1)] = 16 * MIB
 
 
-class _WrongAt(ValueError):
-    """What is wrong between two places of a recipe, told at one of them."""
-
-    def __init__(self, at: tuple[str, ...], message: str) -> None:
-        super().__init__(message)
-        self.at = at
-
-
 class Recipe(Section):
     family: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     stage: Annotated[int, Field(ge=1, le=9)]
@@ -205,11 +195,11 @@ class Recipe(Section):
         try:
             owners = parts_by_source(self.mixture)
         except ValueError as error:
-            raise _WrongAt(("mixture",), str(error)) from None
+            raise WrongAt(("mixture",), str(error)) from None
         for source, part in owners.items():
             if source not in self.sources:
                 near = difflib.get_close_matches(source, self.sources, n=1)
-                raise _WrongAt(
+                raise WrongAt(
                     ("mixture", part, "sources"),
                     f"mixture part `{part}` names the source `{source}`, which is not under `sources`"
                     + (f"; did you mean `{near[0]}`?" if near else f" ({', '.join(sorted(self.sources))})"),
@@ -220,7 +210,7 @@ class Recipe(Section):
         for name, settings in self.mixture.items():
             foreign = sorted(set(settings.languages or ()) - set(self.languages))
             if foreign:
-                raise _WrongAt(
+                raise WrongAt(
                     ("mixture", name, "languages"),
                     f"mixture part `{name}` has shares for {', '.join(foreign)}, not among `languages`",
                 )
@@ -235,14 +225,14 @@ class Recipe(Section):
             user_steps = [extra.step for extra in self.steps.extra]
             wrong = what_is_wrong(self.limits.removal, reasons, user_steps, self.sources)
             if wrong is not None:
-                raise _WrongAt(("limits", "removal", *wrong[0]), wrong[1])
+                raise WrongAt(("limits", "removal", *wrong[0]), wrong[1])
         return self
 
     @model_validator(mode="after")
     def _knows_the_sizes_of_clusters(self) -> "Recipe":
         if self.rehydrate is not None and self.steps.dedup.over != "all":
             message = "repeats by cluster size need what limits dropped in the clusters: `steps: {dedup: {over: all}}`"
-            raise _WrongAt(("rehydrate",), message)
+            raise WrongAt(("rehydrate",), message)
         return self
 
     @property
@@ -294,18 +284,18 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise _explain(error, path, lines, values) from None
+        raise explain(error, Recipe, path, lines) from None
 
 
 def place_in(path: Path, key: tuple[str, ...]) -> str:
     """`file:line` of a key of a recipe, or of the nearest above it that is there."""
     _, lines = _read_with_includes(path, set())
-    file, line = lines.get(_known(key, lines), (path, 1))
+    file, line = lines.get(known(key, lines), (path, 1))
     return f"{file}:{line}"
 
 
 def _read_with_includes(path: Path, seen: set[Path]) -> tuple[dict[str, Any], dict[tuple[Any, ...], tuple[Path, int]]]:
-    values, own_lines = read_yaml(path)
+    values, own_lines = read_yaml(path, a="recipe", hint="give --family NAME or --recipe FILE")
     _absolute_paths(values, path.parent)
     lines = {key: (path, line) for key, line in own_lines.items()}
     merged: dict[str, Any] = {}
@@ -333,66 +323,6 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
             _merge(old, value) if isinstance(old, dict) and isinstance(value, dict) and key != "mixture" else value
         )
     return out
-
-
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
-    """SafeLoader: tags that would build Python objects are refused by construction.
-
-    `no` is Norwegian: of YAML 1.1's words for true and false only `true` and `false` are kept, as in YAML 1.2.
-    """
-
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
-        first: [(tag, word) for tag, word in resolvers if tag != "tag:yaml.org,2002:bool"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-
-
-def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
-    """A YAML mapping and the line (from 1) of each of its keys and items, by path into the value."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RecipeError(f"no recipe at `{path}`", hint="give --family NAME or --recipe FILE") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-    lines: dict[tuple[Any, ...], int] = {}
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        if not isinstance(node, yaml.MappingNode):
-            raise RecipeError(f"{path}:1: a recipe is a mapping of keys to values")
-        _note_lines(node, (), lines, path)
-        value = loader.construct_document(node)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise RecipeError(f"{place}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
-    finally:
-        loader.dispose()
-    return value, lines
-
-
-def _note_lines(node: yaml.Node, at: tuple[Any, ...], lines: dict[tuple[Any, ...], int], path: Path) -> None:
-    lines[at] = node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise RecipeError(f"{path}:{key.start_mark.line + 1}: a key is a word, not a list or a mapping")
-            here = (*at, key.value)
-            if here in lines:
-                raise RecipeError(
-                    f"{path}:{key.start_mark.line + 1}: `{key.value}` is given twice (first in line {lines[here]})"
-                )
-            _note_lines(value, here, lines, path)
-            lines[here] = key.start_mark.line + 1
-    elif isinstance(node, yaml.SequenceNode):
-        for i, value in enumerate(node.value):
-            _note_lines(value, (*at, i), lines, path)
 
 
 def _absolute_paths(values: dict[str, Any], folder: Path) -> None:
@@ -428,66 +358,3 @@ def _change_paths(values: dict[str, Any], change: Callable[[Any], Any]) -> None:
             section = steps.get(step)
             if isinstance(section, dict) and section.get(key) not in (None, "embedded"):
                 section[key] = change(section[key])
-
-
-def _explain(
-    error: ValidationError,
-    path: Path,
-    lines: Mapping[tuple[Any, ...], tuple[Path, int]],
-    values: Mapping[str, Any],
-) -> RecipeError:
-    """One RecipeError for a failed validation: each problem with its file, line and key."""
-    problems: list[tuple[str, int, str]] = []
-    hints = []
-    for item in error.errors():
-        cause = item.get("ctx", {}).get("error")
-        at = cause.at if isinstance(cause, _WrongAt) else tuple(item["loc"])
-        known = _known(at, lines)
-        file, line = lines.get(known, (path, 1))
-        key = ".".join(str(p) for p in known) or "recipe"
-        if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(known[-1]), _fields_at(known[:-1]), n=1)
-            choice = f"did you mean `{near[0]}`?" if near else f"keys here: {', '.join(_fields_at(known[:-1]))}"
-            problem = f"unknown key `{key}`; {choice}"
-        elif item["type"] == "missing":
-            problem = f"the key `{'.'.join(str(p) for p in at)}` is missing"
-        else:
-            message = (
-                str(cause.message) if isinstance(cause, RecipeError) else item["msg"].removeprefix("Value error, ")
-            )
-            if isinstance(cause, RecipeError) and cause.hint:
-                hints.append(cause.hint)
-            problem = f"`{key}`: {message[:1].lower() + message[1:]}"
-        problems.append((str(file), line, problem))
-    told = [f"{file}:{line}: {problem}" for file, line, problem in sorted(set(problems))]
-    return RecipeError("\n".join(told), hint=hints[0] if hints else None)
-
-
-def _known(at: tuple[Any, ...], lines: Mapping[tuple[Any, ...], Any]) -> tuple[Any, ...]:
-    """The longest start of an error's location that is a place in the file (pydantic adds union members)."""
-    kept: tuple[Any, ...] = ()
-    for part in at:
-        if (*kept, part) in lines:
-            kept = (*kept, part)
-    return kept
-
-
-def _fields_at(at: tuple[Any, ...]) -> list[str]:
-    """The keys a recipe may have at a place, by walking the models."""
-    here: Any = Recipe
-    for part in at:
-        if isinstance(here, type) and issubclass(here, BaseModel) and part in here.model_fields:
-            here = _inner(here.model_fields[part].annotation)
-        elif get_origin(here) in (dict, tuple):
-            here = _inner(get_args(here)[1 if get_origin(here) is dict else 0])
-        else:
-            return []
-    return sorted(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []
-
-
-def _inner(annotation: Any) -> Any:
-    """`Annotated[X, ...]` and `X | None` seen as X."""
-    while get_origin(annotation) in (Annotated, Union, UnionType):
-        options = [a for a in get_args(annotation) if a is not NoneType]
-        annotation = options[0]
-    return annotation
