@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from marco_data.dataset import Task
 from marco_data.errors import MarcoError, RecipeError
 from marco_data.execute import ATTEMPTS, WORKERS_DIED, Done, one_thread_for_tokens, run_task
+from marco_data.generation.replica import ENGINE
 from marco_data.step import package_versions
 from marco_data.storage import Storage
 
@@ -34,13 +35,15 @@ SAME_CODE = "install the same constraints file, and the modules the recipe names
 class RayExecutor:
     """Tasks as Ray tasks, at most two packs in flight for each CPU of a private Ray, `workers` packs on a cluster.
 
-    Ray is started, or the cluster joined, when there is something to run; one that this process has already is used.
+    `engine` is the class that replicas are made of, `module:Class`. Ray is started, or the cluster
+    joined, when there is something to run; one that this process has already is used.
     """
 
     address: str | None = None
     workers: int | None = None
     ray: Any = None
     owned: bool = False
+    engine: str = ENGINE
     engines: dict[str, "Engines"] = field(default_factory=dict)
 
     def run(self, tasks: Sequence[Task], storage: Storage) -> Iterator[Done]:
@@ -103,7 +106,9 @@ class RayExecutor:
 
             name = replica_names(pool, model, revision, context)[0]
             if name not in self.engines:
-                self.engines[name] = start_pool(pool, model, revision, context, owned=self.address is None)
+                self.engines[name] = start_pool(
+                    pool, model, revision, context, owned=self.address is None, engine=self.engine
+                )
             in_flight += pool.replicas * pool.shards_in_flight
         return in_flight
 

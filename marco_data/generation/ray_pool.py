@@ -19,16 +19,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import ActorUnavailableError, RayError
 
 from marco_data.errors import RecipeError, RetryableError
 from marco_data.generation.generator import Completion, Request
-from marco_data.generation.replica import Replica
-
-ENGINE = "marco_data.generation.vllm_engine:VllmEngine"
+from marco_data.generation.pools import VllmPool
+from marco_data.generation.replica import ENGINE, Replica
 
 GATHER_SECONDS = 0.003
 """How long a request waits for others, so that one call of an actor (0.3 ms of either process) carries many."""
@@ -42,29 +41,11 @@ MOST_DEATHS = 3
 RETRY_SECONDS = 1.0
 """Between two attempts to reach an engine that is being started again."""
 
+START_SECONDS = 1800.0
+"""How long Ray has to start an engine's process again."""
+
 RESOURCES_SECONDS = 300.0
 """How long a cluster, which may grow, has to find room for the engines."""
-
-
-class Pool(Protocol):
-    """What is read of a pool of kind `vllm`."""
-
-    @property
-    def replicas(self) -> int: ...
-    @property
-    def tensor_parallel(self) -> int: ...
-    @property
-    def gpus(self) -> float: ...
-    @property
-    def max_num_seqs(self) -> int: ...
-    @property
-    def max_model_len(self) -> int | None: ...
-    @property
-    def python(self) -> str | None: ...
-    @property
-    def engine(self) -> Mapping[str, Any]: ...
-    @property
-    def environment(self) -> Mapping[str, str]: ...
 
 
 @dataclass
@@ -80,7 +61,7 @@ class Engines:
 
 
 def start_pool(
-    pool: Pool, model: str, revision: str, context: int, *, owned: bool = True, engine: str = ENGINE
+    pool: VllmPool, model: str, revision: str, context: int, *, owned: bool = True, engine: str = ENGINE
 ) -> Engines:
     """Start the replicas and wait until each can answer. RecipeError says why one cannot, with its last words.
 
@@ -130,7 +111,7 @@ def _ready(actors: Sequence[Any]) -> Iterator[dict[str, Any]]:
 HINT = "the pool's `python`, `engine` and `environment` in the pools file, and the recipe's `model`, are what it starts from"
 
 
-def engine_environment(pool: Pool) -> dict[str, str]:
+def engine_environment(pool: VllmPool) -> dict[str, str]:
     """Environment variables of the engines: the pool's own, and where this package is, if that is a checkout.
 
     The folder of an installed package holds all of this environment's, numba and numpy with it, which must not come
@@ -143,7 +124,7 @@ def engine_environment(pool: Pool) -> dict[str, str]:
     return variables
 
 
-def replica_names(pool: Pool, model: str, revision: str, context: int) -> list[str]:
+def replica_names(pool: VllmPool, model: str, revision: str, context: int) -> list[str]:
     """Names of a pool's actors, the same for the driver that starts them and the tasks that ask them."""
     shape = [pool.replicas, pool.tensor_parallel, pool.gpus, pool.max_num_seqs, pool.max_model_len, pool.python]
     identity = json.dumps([model, revision, context, *shape, dict(pool.engine), dict(pool.environment)], sort_keys=True)
@@ -175,7 +156,7 @@ print(json.dumps({"missing": missing, "python": sys.version_info[:2], "ray": "ra
 """
 
 
-def _check(pool: Pool, model: str, gpus: float) -> None:
+def _check(pool: VllmPool, model: str, gpus: float) -> None:
     """Look at the engine's Python and at the model from where an engine would run, in a second, before one starts."""
     # A sliver of a GPU places the look on a machine of the right kind.
     look = ray.remote(num_cpus=0, num_gpus=0.001 if gpus else 0, max_retries=3)(_look)
@@ -226,7 +207,6 @@ class _Line:
     session: str | None = None  # None while there is none to ask
     outstanding: dict[int, _Job] = field(default_factory=dict)
     deaths: int = 0  # in a row, without an answer in between
-    words: str = ""
 
 
 class RayGenerator:
@@ -312,20 +292,25 @@ class RayGenerator:
 
     async def _listen(self, line: _Line) -> None:
         """Take what one engine has answered, and begin again with the next when it dies."""
+        unreachable = 0.0
         while True:
             try:
                 if line.session is None:
-                    hello = await line.actor.hello.remote(self._client)
-                    if isinstance(hello, str):
-                        self._lost(line, hello)
-                        await asyncio.sleep(RETRY_SECONDS)
-                        continue
-                    line.session = hello[0]
-                    self._gather()
-                session = line.session
-                reply = await line.actor.collect.remote(session, self._client)
+                    reply = await line.actor.hello.remote(self._client)
+                    if not isinstance(reply, str):
+                        line.session = reply[0]
+                        unreachable = 0.0
+                        self._gather()
+                if line.session is not None:
+                    reply = await line.actor.collect.remote(line.session, self._client)
             except RayError as error:
                 reply = _first_line(error)
+                if line.session is None and isinstance(error, ActorUnavailableError):
+                    # Ray is starting its process again.
+                    unreachable = unreachable or time.monotonic()
+                    if time.monotonic() < unreachable + START_SECONDS:
+                        await asyncio.sleep(RETRY_SECONDS)
+                        continue
             if isinstance(reply, str):
                 self._lost(line, reply)
                 await asyncio.sleep(RETRY_SECONDS)
@@ -338,7 +323,6 @@ class RayGenerator:
 
     def _lost(self, line: _Line, words: str) -> None:
         """This engine is gone, or not there yet: what it has not answered is asked again."""
-        line.words = words
         line.deaths += 1
         line.session = None
         for job in line.outstanding.values():
@@ -367,7 +351,7 @@ def _too_many(words: str) -> RetryableError:
     return RetryableError(f"{MOST_DEATHS} engines in a row have died. The last one's last words:\n{words}")
 
 
-def open_generator(pool: Pool, model: str, revision: str, context: int) -> RayGenerator:
+def open_pool(pool: VllmPool, model: str, revision: str, context: int) -> RayGenerator:
     """The pool that the driver has started, from one of its tasks."""
     if not ray.is_initialized():
         raise RecipeError("a pool of kind `vllm` needs Ray", hint="--executor ray")

@@ -24,6 +24,8 @@ from typing import Any
 
 from marco_data.generation.generator import Completion, Request
 
+ENGINE = "marco_data.generation.vllm_engine:VllmEngine"
+
 POLL_SECONDS = 10.0
 """How long a client's call waits for news; then it is answered with none."""
 
@@ -37,6 +39,7 @@ REPLY_CHARACTERS = 25_000
 """Of one reply. Ray carries up to 100 KB in the reply itself and puts more into the object store."""
 
 LAST_LINES, LAST_BYTES = 12, 8192
+MARKS = (":job_id:", ":actor_name:", ":task_name:")
 
 
 @dataclass
@@ -156,6 +159,8 @@ class Replica:
 
     def _die(self, error: str) -> None:
         """The engine is gone, and this process with it, once all who wait have heard why; Ray starts another."""
+        if self._words is not None:
+            return
         self._words = "\n".join(line for line in (last_lines(), error) if line)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(lambda: [client.news.set() for client in self._clients.values()])
@@ -181,5 +186,6 @@ def last_lines() -> str:
         with open(f"/proc/self/fd/{stream}", "rb") as log:  # noqa: PTH123 - opens the file, not this end of it
             log.seek(max(0, os.fstat(stream).st_size - LAST_BYTES))
             lines = log.read().decode("utf-8", "replace").splitlines()
-        said += [line.rstrip() for line in lines if line.strip()][-LAST_LINES:]
+        # Ray's marks of who writes are no words of the engine's.
+        said += [line.rstrip() for line in lines if line.strip() and not line.startswith(MARKS)][-LAST_LINES:]
     return "\n".join(said)

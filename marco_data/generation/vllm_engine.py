@@ -7,6 +7,8 @@ vLLM and the protocol alone, and does not know of Ray, of ledgers or of who asks
 
 import bisect
 import json
+import multiprocessing
+import multiprocessing.connection
 import os
 import queue
 import subprocess
@@ -118,8 +120,9 @@ class VllmEngine:
         self._names: dict[int, str] = {}
 
     def serve(self, ended: Ended, died: Died) -> None:
-        """Answer in a thread from now on. `died` is told the engine's error, once, after which nothing ends."""
+        """Answer in a thread from now on. `died` is told the engine's error; after that nothing ends."""
         threading.Thread(target=self._serve, args=(ended, died), daemon=True, name="engine").start()
+        threading.Thread(target=self._watch, args=(died,), daemon=True, name="watch").start()
 
     def ask(self, number: int, request: Request) -> None:
         self._arrivals.put((number, request))
@@ -149,6 +152,14 @@ class VllmEngine:
                         ended([one for one in done if one is not None])
         except BaseException as error:
             died(f"{type(error).__name__}: {error}")
+
+    def _watch(self, died: Died) -> None:
+        """vLLM 0.32 waits for ever on a process of its own that was killed, for want of memory above all."""
+        processes = {process.sentinel: process for process in multiprocessing.active_children()}
+        if processes:
+            ended = processes[int(multiprocessing.connection.wait(list(processes))[0])]  # type: ignore[call-overload]
+            ended.join()
+            died(f"the engine's process {ended.name} ended with exit code {ended.exitcode}")
 
     def _take_arrivals(self, ended: Ended) -> None:
         for _ in range(ARRIVALS):
