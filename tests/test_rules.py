@@ -36,6 +36,7 @@ ROOMS = {
     "vllm": ["marco_data/generation/vllm_engine.py"],
     "tokenizers": ["marco_data/tokenizer.py"],
     "fastokens": ["marco_data/fast_encoder.py"],
+    "aiohttp": ["marco_data/generation/endpoint.py"],
     # Heavy ones, each with a room of its own once it is built; until then nobody's.
     "torch": [],
     "transformers": [],

@@ -1,1 +1,1 @@
-"""Is asking engines through this project as fast as feeding them bare? With a model that is small and knows nothing."""
+"""What generation costs beside the engine or server it asks: throughput and processor time of our part."""

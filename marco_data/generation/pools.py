@@ -117,13 +117,20 @@ class VllmPool(_Pool):
     kind: Literal["vllm"]
     replicas: Positive = 1
     tensor_parallel: Positive = 1
-    gpus: Annotated[float, Field(ge=0)] = Field(default_factory=lambda values: float(values.get("tensor_parallel", 1)))
+    gpus: Annotated[float, Field(ge=0)] = 1.0  # that of `tensor_parallel`, where that is more
     max_num_seqs: Positive = 256
     max_model_len: Positive | None = None  # the recipe's `context`
     python: str | None = None
     engine: dict[str, Any] = {}
     environment: Annotated[dict[str, str], AfterValidator(_no_secrets)] = {}
     shards_in_flight: Positive = 2
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gpus_by_tensor_parallel(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "gpus" not in values and isinstance(values.get("tensor_parallel"), int):
+            return values | {"gpus": values["tensor_parallel"]}
+        return values
 
     @model_validator(mode="after")
     def _gpus_fit(self) -> "VllmPool":
@@ -151,7 +158,7 @@ _KINDS: dict[str, type[Pool]] = {"endpoint": EndpointPool, "vllm": VllmPool, "sc
 
 
 def load_pools(path: Path) -> dict[str, Pool]:
-    """{generator's name: its pool}; RecipeError names file, line and key of all that is wrong with the first wrong one."""
+    """{generator's name: its pool}. A RecipeError names file, line and key of all that is wrong with a pool."""
     values, lines = read_yaml(path, a="pools file", hint="give --pools FILE, {generator: {kind: endpoint, ...}}")
     return {str(name): _pool(str(name), value, path, lines) for name, value in values.items()}
 
@@ -164,7 +171,7 @@ def _pool(name: str, value: Any, path: Path, lines: dict[tuple[Any, ...], int]) 
     if "kind" not in value:
         raise RecipeError(f"{place}: the key `{name}.kind` is missing; it is one of {kinds}")
     kind = value["kind"]
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         near = difflib.get_close_matches(str(kind), _KINDS, n=1)
         choice = f"did you mean `{near[0]}`?" if near else f"it is one of {kinds}"
         raise RecipeError(f"{path}:{lines[name, 'kind']}: `{name}.kind`: there is no kind `{kind}` of pool; {choice}")
