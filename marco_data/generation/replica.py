@@ -75,7 +75,7 @@ class Replica:
             self._engine.set_result(None)
 
     async def ready(self) -> dict[str, Any] | str:
-        """What the engine says of itself once it can answer."""
+        """Which engine this is, version and process, once it can answer."""
         engine = await asyncio.shield(asyncio.wrap_future(self._engine))
         if self._loop is None and engine is not None:
             self._loop = asyncio.get_running_loop()
@@ -83,7 +83,7 @@ class Replica:
             self._sweeping = asyncio.create_task(self._sweep())
         if self._words is not None:
             return self._words
-        return {**engine.report(), "process": os.getpid()}
+        return {"engine": engine.version, "process": os.getpid()}
 
     async def hello(self, client: str) -> tuple[str, int] | str:
         """Begin to serve this client, anew if it was known: the session, and how many requests run or wait here."""
@@ -142,8 +142,10 @@ class Replica:
                 del self._owners[number]
             self._engine.result().drop(list(known.numbers))
 
-    async def process(self) -> int:
-        return os.getpid()
+    async def steps(self, since: float) -> list[tuple[float, int, int]]:
+        """What the engine has noted: (moment, requests that ran, that waited) after each of its steps."""
+        steps: list[tuple[float, int, int]] = self._engine.result().steps(since)
+        return steps
 
     def _ended(self, done: list[tuple[int, Completion]]) -> None:
         """Called in the engine's thread."""

@@ -133,12 +133,15 @@ class VllmEngine:
             self._dropped.put(number)
         self._arrivals.put(None)
 
-    def report(self) -> dict[str, Any]:
-        """What this engine is, and how many requests ran and waited after each step."""
-        return {
-            "engine": f"vllm {vllm.__version__}",
-            "steps": list(zip(self._clock.times, self._clock.running, self._clock.waiting, strict=False)),
-        }
+    @property
+    def version(self) -> str:
+        return f"vllm {vllm.__version__}"
+
+    def steps(self, since: float) -> list[tuple[float, int, int]]:
+        """After each step since that moment of the monotonic clock: when, how many requests ran in it, how many waited."""
+        columns = self._clock.times, self._clock.running, self._clock.waiting
+        first = bisect.bisect_left(self._clock.times, since)
+        return list(zip(*(column[first:] for column in columns), strict=False))
 
     def _serve(self, ended: Ended, died: Died) -> None:
         try:

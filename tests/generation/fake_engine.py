@@ -44,8 +44,7 @@ class FakeEngine:
         with self._telling:
             self._ended = True
 
-    def report(self) -> dict[str, Any]:
-        return {"engine": "fake 1"}
+    version = "fake 1"
 
     def _serve(self, ended: Any, died: Any) -> None:
         while True:

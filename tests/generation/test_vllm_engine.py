@@ -76,7 +76,8 @@ def model(python: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def ray() -> Iterator[Any]:
+def ray(python: Path) -> Iterator[Any]:
+    """After `python`, which is kept in the user's home, and not in this one."""
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as home:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in environment(home).items():
