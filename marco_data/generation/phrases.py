@@ -112,3 +112,8 @@ def _branch(phrase: str) -> str:
     ends = not phrase[-1].isalnum() or _NO_WORD_ENDS.match(phrase[-1])
     escaped = str(regex.escape(phrase, special_only=True, literal_spaces=True))
     return escaped if ends else escaped + r"(?![\p{L}\p{M}\p{Nd}])"
+
+
+def shipped_phrases(language: str) -> dict[str, list[str]]:
+    """The phrases of a language by kind, as they are written in the file."""
+    return {kind: phrases for (code, kind), phrases in _phrases().items() if code == language}
