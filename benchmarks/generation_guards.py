@@ -51,7 +51,7 @@ EXPECTED = {
     "half_english": WRONG,
     "neighbour": WRONG,
     "other_text": {"off_topic"},
-    "other_translation": {"off_topic", "too_short", "too_long"},
+    "other_translation": {"off_topic", "too_short", "too_long", "invented_number"},
     "loop": {"repetition", "too_long"},
     "number": {"invented_number"},
     "url": {"invented_url"},
