@@ -110,4 +110,5 @@ def _patterns(language: str) -> _Patterns:
 
 def _branch(phrase: str) -> str:
     ends = not phrase[-1].isalnum() or _NO_WORD_ENDS.match(phrase[-1])
-    return regex.escape(phrase, special_only=True, literal_spaces=True) + ("" if ends else r"(?![\p{L}\p{M}\p{Nd}])")
+    escaped = str(regex.escape(phrase, special_only=True, literal_spaces=True))
+    return escaped if ends else escaped + r"(?![\p{L}\p{M}\p{Nd}])"
