@@ -205,9 +205,7 @@ REJECTED = {
     "placeholder_lost": framed(PROBLEM.replace("⟦1⟧", "15 cm"), SOLUTION, ANSWER),
     "answer_changed": framed(PROBLEM, SOLUTION, "1.208,50 $"),
     "number_lost": framed(PROBLEM.replace("2,50", "3,50"), SOLUTION, ANSWER),
-    "invented_number": framed(
-        PROBLEM, SOLUTION.replace("das Seil", "das Seil von 9.876 Metern und 543 Knoten"), ANSWER
-    ),
+    "invented_number": framed(PROBLEM, SOLUTION.replace("das Seil", "das Seil von 9.876 Metern"), ANSWER),
     "wrong_language": framed(
         "A rope is ⟦1⟧ long. Mia buys 3 notebooks for $2.50 each and the rope for $1,200. How much does she pay?",
         "The notebooks cost 3 times 2.50, and with ⟦2⟧ for the rope it is the sum of both of them together.",
