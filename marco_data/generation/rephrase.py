@@ -85,6 +85,7 @@ class Rephrase(Maker):
 
     name = "rephrase"
     part = "rephrase"
+    replaces = True
     reasons: ClassVar[frozenset[str]] = ANSWER_REASONS | {CHUNK_FAILED}
     packages = ("icu4py",)
 
