@@ -15,8 +15,8 @@ import regex
 from pydantic import Field, field_validator
 
 from marco_data.generation.answers import lost_numbers, same_answer
-from marco_data.generation.claims import invented_numbers
 from marco_data.generation.chunks import chunks
+from marco_data.generation.claims import invented_numbers
 from marco_data.generation.generator import ERROR, NOT_RECORDED, REFUSED_BY_SERVER, TOO_LONG, Ask, Completion
 from marco_data.generation.guards import Limits, Verdict, check, finished
 from marco_data.generation.maker import Made, Maker, Seed
@@ -150,7 +150,7 @@ class _Asked:
             if share > (0.0 if part == "problem" else self.maker.max_lost_numbers):
                 return Verdict("number_lost", share)
         source, text = "\n\n".join(before.values()), "\n\n".join(after.values())
-        # Guards forgive a translator who converts miles; here quantities stay. 4 of 2,500 people's translations fail this.
+        # Guards forgive a translator who converts miles; here quantities stay: 4 of 2,500 by people fail this.
         if invented := invented_numbers(text, source, self.language):
             return Verdict("invented_number", float(len(invented)))
         return check(
