@@ -7,16 +7,16 @@ Opens no generator and no file.
 
 What is counted and what is not: the tokenizer is the one the model will be trained with, which stands in for the
 model's own. Input tokens are those of the messages and a ChatML template's. Output tokens are those of completions of
-this maker that were paid for before; where there are none, each call is taken to write as much for a token that is
-filled into its prompt as the prompt's worked example does, `max_tokens` at most. A range is that of a sample, meant to
-hold the figure of all seeds for nine samples of ten (a test draws 20 of 600 seeds 200 times: 181 held it). It knows
-nothing of a tokenizer or an example that mislead.
+this maker that were paid for before; where there are none, each call is taken to write as its prompt's worked example
+does (JSON as much, text as much for a token that is filled into the prompt), `max_tokens` at most. A range is that of a
+sample, meant to hold the figure of all seeds for nine samples of ten (a test draws 20 of 600 seeds 200 times: 181 held
+it). It knows nothing of a tokenizer or an example that mislead.
 """
 
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -139,8 +139,8 @@ class Estimate:
 
     `most_tokens_out` is what would be written if each call wrote its `max_tokens`. `completion_bytes` are those of the
     completions' text, before they are compressed. `gpu_hours` and `cost` are None where no rate or price is known.
-    `outcomes` are what the makers said of the worked examples' answers: where they reject, they may make more calls of
-    real ones. `measured_on` are sentences.
+    `outcomes` are what the makers said of the worked examples' answers, mostly in another language than was asked.
+    `measured_on` are sentences.
     """
 
     entry: str
@@ -207,7 +207,22 @@ async def _try(work: Work, seed: Seed, prompts: Mapping[str, ExemplaryPrompt]) -
             outcomes.append(made.reason or "accepted")
         except Exception as error:  # a maker that raises loses this document in a run, too; here it is counted
             outcomes.append(f"raised {type(error).__name__}")
-    return _Trial(seed, list(requests), outcomes)
+    return _Trial(seed, [*requests, *_later(work, seed, requests, prompts)], outcomes)
+
+
+def _later(
+    work: Work, seed: Seed, made: Iterable[Request], prompts: Mapping[str, ExemplaryPrompt]
+) -> Iterator[Request]:
+    """The calls that were not made because an example's answer was rejected, like theirs but with this document.
+
+    An example is in one language, and guards see that: without these a chain of calls would end at its first.
+    """
+    done = Counter(request.prompt for request in made)
+    for name, number in work.maker.later_calls().items():
+        if name in prompts:
+            values = prompts[name].example.values
+            filled = {**values, "document": seed.text} if "document" in values else values
+            yield from [prompts[name].request(filled)] * (number * work.documents - done[name])
 
 
 class _Tokens:
@@ -239,15 +254,15 @@ class _Tokens:
     def tokens_out(self, request: Request, ratio: float | None) -> float:
         """By a measured ratio of output to input, or by the worked example; without either the most there can be.
 
-        Prompts are long and examples' documents short: an example's ratio is to what is filled in. It overrates answers
-        whose length does not follow the document's (a score), which `max_tokens` keeps small.
+        JSON is taken to be as long as the example's, whatever the document; other text to be as long for what is filled
+        into the prompt as the example's, the prompt itself left out: it is long, and examples' documents are short.
         """
         most, name = float(request.sampling.max_tokens), request.prompt
         if ratio is not None:
             return min(most, ratio * self.tokens_in(request))
         if name not in self.answers:
             return most
-        if not self.filled[name]:
+        if request.schema is not None or not self.filled[name]:
             return min(most, float(self.answers[name]))
         filled = max(0, self.tokens_in(request) - self.blank[name])
         return min(most, self.answers[name] * filled / self.filled[name])
@@ -415,11 +430,14 @@ def _grounds(work: Work, trials: Sequence[_Trial], tokens: _Tokens, past: _Past)
         f"{len(trials):,} of {work.requests // work.documents:,} seeds",
         f"the training tokenizer ({tokens.tokenizer.digest[:8]}) in place of the model's",
     ]
-    strange = sorted({r.prompt for trial in trials for r in trial.requests} - tokens.answers.keys())
+    later = work.maker.later_calls()
+    strange = sorted({*later, *(r.prompt for trial in trials for r in trial.requests)} - tokens.answers.keys())
     if past.ratio is None:
-        said.append("output by the worked examples' ratio of the answer to what is filled in")
+        said.append("output by the worked examples: JSON as long as theirs, text by its ratio to what is filled in")
         if strange:
             said.append(f"no worked example of {', '.join(strange)}: `max_tokens`, and no call that follows it")
+    if later and past.calls is None:
+        said.append(f"every document asks all of {', '.join(f'{name} ({n} times)' for name, n in later.items())}")
     said += past.sentences
     if work.served.rate is not None:
         said.append(

@@ -68,6 +68,13 @@ class Chunked(Maker):
         return Made("\n".join(parts))
 
 
+class Scored(Chunked):
+    prompt: Prompt
+
+    async def make(self, seed, language, ordinal, ask, attempt):
+        return Made((await ask(self.prompt.request({"document": seed.text}))).text)
+
+
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     """One token a word, or less for words it has not seen."""
@@ -120,6 +127,13 @@ def test_answers_grow_with_what_is_filled_in_as_the_worked_example_does_until_ma
     short, long = (one(tokenizer, work(" ".join(["one"] * words))) for words in (40, 4000))
     assert 20 <= short.tokens_out.expected <= 20 + 8  # half of what is filled in, and a score
     assert 200 < long.tokens_out.expected <= 200 + 8
+
+
+def test_answers_in_json_are_as_long_as_the_example_whatever_the_document(tokenizer):
+    json_score = replace(SCORE, schema="{}", max_tokens=100)
+    whole = work(" ".join(["one"] * 400), maker=Scored(prompt=json_score))
+    (found,) = estimate([whole], tokenizer, [json_score])
+    assert found.tokens_out.expected == tokens(tokenizer, json_score.example.completion)
 
 
 def test_what_is_left_out_of_a_sample_widens_the_range_and_a_whole_sample_has_none(tokenizer):
@@ -217,6 +231,28 @@ def test_a_prompt_without_an_example_is_estimated_at_its_most_and_says_so(tokeni
     (found,) = estimate([work("one two")], tokenizer, [SCORE])
     assert found.tokens_out.expected >= 200
     assert any("no worked example of rewrite@1" in sentence for sentence in found.measured_on)
+
+
+class Strict(Chunked):
+    """Asks for scores only after the rewriting has passed, which the example's never does."""
+
+    def later_calls(self):
+        return {"score@1": 3}
+
+    async def make(self, seed, language, ordinal, ask, attempt):
+        await ask(REWRITE.request({"document": seed.text}))
+        return Made(reason="wrong_language")
+
+
+def test_calls_that_follow_an_accepted_answer_are_counted_though_no_example_is_accepted(tokenizer):
+    short, long = (one(tokenizer, work("one" + " two" * words, maker=Strict())) for words in (5, 50))
+    assert short.calls == long.calls == Range(1 + 3.0)
+    assert long.tokens_in.expected - short.tokens_in.expected == 4 * 45  # all four hold the document
+    assert short.outcomes == {"wrong_language": 1}
+    assert "every document asks all of score@1 (3 times)" in short.measured_on
+    (without,) = estimate([work("one", maker=Strict())], tokenizer, [REWRITE])
+    assert without.calls == Range(1.0)
+    assert any("no worked example of score@1" in sentence for sentence in without.measured_on)
 
 
 class Fragile(Chunked):
