@@ -7,10 +7,10 @@ Opens no generator and no file.
 
 What is counted and what is not: the tokenizer is the one the model will be trained with, which stands in for the
 model's own. Input tokens are those of the messages and a ChatML template's. Output tokens are those of completions of
-this maker that were paid for before; where there are none, each call is taken to write as its prompt's worked example
-does (JSON as much, text as much for a token that is filled into the prompt), `max_tokens` at most. A range is that of a
-sample, meant to hold the figure of all seeds for nine samples of ten (a test draws 20 of 600 seeds 200 times: 181 held
-it). It knows nothing of a tokenizer or an example that mislead.
+this maker that were paid for before; where there are none, each call is taken to write as much for a token that is
+filled into its prompt as the prompt's worked example does, `max_tokens` at most. A range is that of a sample, meant to
+hold the figure of all seeds for nine samples of ten (a test draws 20 of 600 seeds 200 times: 181 held it). It knows
+nothing of a tokenizer or an example that mislead.
 """
 
 import asyncio
@@ -53,7 +53,10 @@ class ExemplaryPrompt(Protocol):
 
 @dataclass(frozen=True)
 class Rate:
-    """Output tokens a second of one replica on `gpus` GPUs, and where that is known from."""
+    """Output tokens a second of one replica on `gpus` GPUs, and where that is known from.
+
+    Reading prompts is in it as it was where it was measured; with longer prompts for shorter answers it is too high.
+    """
 
     tokens_per_second: float
     gpus: float
@@ -251,21 +254,23 @@ class _Tokens:
         message, beginning = CHATML
         return sum(self.counts[content] + message for _, content in request.messages) + beginning
 
-    def tokens_out(self, request: Request, ratio: float | None) -> float:
-        """By a measured ratio of output to input, or by the worked example; without either the most there can be.
+    def tokens_out(self, request: Request, ratio: float | None) -> tuple[float, float]:
+        """The least and the most that is foretold for an answer, by a measured ratio of output to input or the example.
 
-        JSON is taken to be as long as the example's, whatever the document; other text to be as long for what is filled
-        into the prompt as the example's, the prompt itself left out: it is long, and examples' documents are short.
+        Text is as long for what is filled into the prompt as the example's is; the prompt itself is left out, since it
+        is long and examples' documents are short. Of JSON nobody knows: a score stays as short as the example's, a list
+        of questions grows with the document. Without a ratio and an example it is the most there can be.
         """
         most, name = float(request.sampling.max_tokens), request.prompt
         if ratio is not None:
-            return min(most, ratio * self.tokens_in(request))
-        if name not in self.answers:
-            return most
-        if request.schema is not None or not self.filled[name]:
-            return min(most, float(self.answers[name]))
-        filled = max(0, self.tokens_in(request) - self.blank[name])
-        return min(most, self.answers[name] * filled / self.filled[name])
+            low = high = ratio * self.tokens_in(request)
+        elif name not in self.answers:
+            low = high = most
+        else:
+            filled = max(0, self.tokens_in(request) - self.blank[name])
+            high = self.answers[name] * (filled / self.filled[name] if self.filled[name] else 1.0)
+            low = high if request.schema is None else self.answers[name]
+        return min(low, high, most), min(max(low, high), most)
 
 
 @dataclass(frozen=True)
@@ -283,7 +288,7 @@ def _past(work: Work, used: frozenset[str], rows: Sequence[RequestCount]) -> _Pa
     alike = [
         row
         for row in rows
-        if (row.maker, row.model) == (work.maker.name, work.served.name) and set(row.prompt.split("+")) <= used
+        if (row.maker, row.model) == (work.maker.name, work.served.name) and _named(row.prompt) <= used
     ]
     own = [row for row in alike if row.language == work.language.code]
     chosen = own if sum(row.tokens_in for row in own) else alike
@@ -303,27 +308,20 @@ def _past(work: Work, used: frozenset[str], rows: Sequence[RequestCount]) -> _Pa
     return past
 
 
+def _named(prompt: str) -> set[str]:
+    """The prompts of a row; none where its documents were rejected unasked."""
+    return set(prompt.split("+")) - {""}
+
+
 def _estimate(work: Work, trials: Sequence[_Trial], tokens: _Tokens, rows: Sequence[RequestCount]) -> Estimate:
     calls = [request for trial in trials for request in trial.requests]
     past = _past(work, frozenset(request.prompt for request in calls), rows)
     factor = past.calls * work.documents / (len(calls) / len(trials)) if past.calls and calls else 1.0
-    figures = (
-        np.array(
-            [
-                [
-                    len(trial.requests),
-                    sum(tokens.tokens_in(request) for request in trial.requests),
-                    sum(tokens.tokens_out(request, past.ratio) for request in trial.requests),
-                    sum(request.sampling.max_tokens for request in trial.requests),
-                ]
-                for trial in trials
-            ],
-            dtype=np.float64,
-        ).reshape(len(trials), 4)
-        / work.documents
-    )
+    figures = np.array([_figures(trial, tokens, past) for trial in trials], np.float64).reshape(len(trials), 5)
+    figures /= work.documents
     sizes = np.array([len(trial.seed.text.encode()) for trial in trials], dtype=np.float64)
-    average = [_average(figures[:, n], sizes, work) for n in range(4)]
+    calls_of_one, in_of_one, *out_of_one, most_of_one = (_average(figures[:, n], sizes, work) for n in range(5))
+    average = (calls_of_one, in_of_one, _between(*out_of_one), most_of_one)
     requests, assumed = _needed(work, past, average[2].expected * factor)
     one_call, tokens_in, tokens_out, most = (figure.times(factor * requests) for figure in average)
     rate, price = work.served.rate, work.served.price
@@ -349,6 +347,18 @@ def _estimate(work: Work, trials: Sequence[_Trial], tokens: _Tokens, rows: Seque
         longest=_longest(trials, tokens),
         outcomes=dict(sorted(Counter(outcome for trial in trials for outcome in trial.outcomes).items())),
         measured_on=(*_grounds(work, trials, tokens, past), *assumed),
+    )
+
+
+def _figures(trial: _Trial, tokens: _Tokens, past: _Past) -> tuple[float, ...]:
+    """Of one seed's calls: their number, tokens in, tokens out from and to, and the most that could be written."""
+    out = [tokens.tokens_out(request, past.ratio) for request in trial.requests]
+    return (
+        len(trial.requests),
+        sum(tokens.tokens_in(request) for request in trial.requests),
+        math.fsum(low for low, _ in out),
+        math.fsum(high for _, high in out),
+        sum(request.sampling.max_tokens for request in trial.requests),
     )
 
 
@@ -393,6 +403,14 @@ def _average(figures: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64], w
     return Range(max(0.0, mean + slope * off), _quantile(n - 2) * error)
 
 
+def _between(low: Range, high: Range) -> Range:
+    """From the low end of one to the high end of the other."""
+    if low.spread is None or high.spread is None:
+        return Range((low.expected + high.expected) / 2, None)
+    least, most = low.expected - low.spread, high.expected + high.spread
+    return Range((least + most) / 2, (most - least) / 2)
+
+
 def _quantile(freedom: int) -> float:
     """Student's t for 90 %, to the first order in 1/freedom."""
     return Z + (Z**3 + Z) / (4 * freedom)
@@ -433,7 +451,7 @@ def _grounds(work: Work, trials: Sequence[_Trial], tokens: _Tokens, past: _Past)
     later = work.maker.later_calls()
     strange = sorted({*later, *(r.prompt for trial in trials for r in trial.requests)} - tokens.answers.keys())
     if past.ratio is None:
-        said.append("output by the worked examples: JSON as long as theirs, text by its ratio to what is filled in")
+        said.append("output by the worked examples' ratio of answer to what is filled in, JSON from their length on")
         if strange:
             said.append(f"no worked example of {', '.join(strange)}: `max_tokens`, and no call that follows it")
     if later and past.calls is None:
@@ -446,10 +464,12 @@ def _grounds(work: Work, trials: Sequence[_Trial], tokens: _Tokens, past: _Past)
     return tuple(said)
 
 
-def measured_rate(rows: Iterable[RequestCount], model: str) -> Rate | None:
-    """The rate of one GPU in earlier runs of a model; None where no engine gave its time."""
-    timed = [row for row in rows if row.model == model and row.gpu_seconds]
-    seconds, tokens = math.fsum(row.gpu_seconds for row in timed), sum(row.tokens_out for row in timed)
-    if not tokens:
+def measured_rate(rows: Iterable[RequestCount], model: str, maker: str) -> Rate | None:
+    """The rate of one GPU in earlier runs of a model, by this maker if it was timed; None where no engine was."""
+    timed = [row for row in rows if row.model == model and row.gpu_seconds and row.tokens_out]
+    timed = [row for row in timed if row.maker == maker] or timed
+    if not timed:
         return None
-    return Rate(tokens / seconds, 1.0, f"measured over {tokens:,} tokens in {seconds / HOUR:,.2f} GPU-hours")
+    seconds, tokens = math.fsum(row.gpu_seconds for row in timed), sum(row.tokens_out for row in timed)
+    whose = maker if timed[0].maker == maker else "other makers"
+    return Rate(tokens / seconds, 1.0, f"measured over {tokens:,} tokens of {whose} in {seconds / HOUR:,.2f} GPU-hours")
