@@ -10,10 +10,11 @@ from decimal import Decimal
 import regex
 
 from marco_data.generation import numerals
+from marco_data.generation.names import capitalised, names, words_by_beginning
 from marco_data.languages import Language
 
-_SMALL = 10
-"""Whole numbers up to this one are counted and spelled out too freely to say where they come from."""
+_SMALL = 12
+"""Whole numbers up to this one are counted, spelled out and read off clocks too freely to say where they are from."""
 
 _MARKER = regex.compile(
     r"^[ \t]*(?:[-*•#>|]+[ \t]*)?(?:\*\*)?(?:\p{L}{1,20}[ \t]*)?[(\[]?\p{Nd}{1,3}(?:[.)\]:、．：)]|\u20e3|$|\t)",
@@ -25,7 +26,7 @@ _URL = regex.compile(
     regex.IGNORECASE,
 )
 _URL_START = regex.compile(r"^(?:https?://)?(?:www\.)?", regex.IGNORECASE)
-_SCALES = frozenset({3, 4, 5, 6, 7, 8, 9, 12})
+_SCALES = (3, 4, 5, 6, 7, 8, 9, 12)  # thousand, 万, lakh, million, crore, 億, billion, 兆
 # Years of calendars that a translator converts to and from: what is added to the year of the common era.
 _ERAS = {
     "tha_Thai": (543,),
@@ -37,21 +38,57 @@ _ERAS = {
     "amh_Ethi": (-7, -8),
     "heb_Hebr": (3760, 3761),
 }
+# Miles, feet, inches, yards, acres, pounds, ounces, gallons of both kinds, stones: in kilometres, metres, centimetres,
+# hectares, kilograms, grams, litres.
+_MEASURES = (1.609, 0.3048, 30.48, 2.54, 0.9144, 0.4047, 0.4536, 28.35, 3.785, 4.546, 6.35, 2.59)
+_ROUNDED = 0.03  # how far a converted figure may be from the exact one
 
 
-def invented_numbers(text: str, source: str, language: Language | None = None) -> list[str]:
-    """The numbers of `text` that no number of `source` accounts for."""
-    known = _values(_without_urls(source))
-    text = _without_urls(_MARKER.sub(lambda m: " " * len(m.group()), text))
-    found = []
-    for number in numerals.numbers(text):
-        if any(_supported(value, known, language) for value in number.values):
-            continue
-        if len(number.parts) > 1 and all(_supported(value, known, language) for value in number.parts):
-            continue
-        if number.values or len(number.parts) > 1:
-            found.append(text[number.start : number.end])
-    return found
+class _Known:
+    """The values of a source, and what they account for."""
+
+    def __init__(self, source: str, language: Language | None, translated: bool) -> None:
+        values = numerals.roman_values(source) | numerals.han_values(source) | numerals.english_values(source)
+        for number in numerals.numbers(_without_urls(source)):
+            values |= number.values | number.parts
+        self.values = values
+        self.eras = _ERAS.get(language.code, ()) if language else ()
+        self.measures = sorted({float(value) for value in values}) if translated else []
+
+    def has(self, number: numerals.Number) -> bool:
+        """Whether the number is accounted for, as one or, part by part, as a date is."""
+        if any(map(self._has, number.values)):
+            return True
+        return (len(number.parts) > 1 or not number.values) and all(map(self._has, number.parts))
+
+    def _has(self, value: Decimal) -> bool:
+        if value in self.values or (value <= _SMALL and value == value.to_integral_value()):
+            return True
+        if value <= 24 and value - 12 in self.values:
+            return True  # 3 p.m. and 15:00
+        if any(value.scaleb(power) in self.values or value.scaleb(-power) in self.values for power in _SCALES):
+            return True  # 1.5 million and 1,500,000
+        if 1000 <= value <= 9999 and any(value - era in self.values for era in self.eras):
+            return True
+        return any(_converts(known, float(value)) for known in self.measures)
+
+
+def _converts(a: float, b: float) -> bool:
+    """Whether b is a in the other system of measures, about."""
+    for factor in _MEASURES:
+        if abs(a * factor - b) <= _ROUNDED * b or abs(b * factor - a) <= _ROUNDED * a:
+            return True
+    return abs((a - 32) / 1.8 - b) <= 1
+
+
+def invented_numbers(text: str, source: str, language: Language | None = None, translated: bool = False) -> list[str]:
+    """The numbers of `text` that no number of `source` accounts for. A translator may convert miles to kilometres."""
+    bare = _bare(text)
+    wanted = list(numerals.numbers(bare))
+    if not wanted:
+        return []
+    known = _Known(source, language, translated)
+    return [bare[number.start : number.end] for number in wanted if not known.has(number)]
 
 
 def invented_urls(text: str, source: str) -> list[str]:
@@ -64,40 +101,36 @@ def _clean(url: str) -> str:
     return url.rstrip(".,;:!?/*_'’”")
 
 
+def _blank(found: regex.Match[str]) -> str:
+    return " " * len(found.group())
+
+
 def _without_urls(text: str) -> str:
-    return str(_URL.sub(lambda m: " " * len(m.group()), text))
+    return str(_URL.sub(_blank, text))
 
 
-def _values(source: str) -> frozenset[Decimal]:
-    known = numerals.roman_values(source) | numerals.han_values(source)
-    for number in numerals.numbers(source):
-        known |= number.values | number.parts
-    return frozenset(known)
-
-
-def _supported(value: Decimal, known: frozenset[Decimal], language: Language | None) -> bool:
-    if value in known or (value <= _SMALL and value == value.to_integral_value()):
-        return True
-    if any(value.scaleb(power) in known or value.scaleb(-power) in known for power in _SCALES):
-        return True  # 1.5 million and 1,500,000
-    if language is None or not 1000 <= value <= 9999:
-        return False
-    return any(value - era in known for era in _ERAS.get(language.code, ()))
+def _bare(text: str) -> str:
+    """`text` with blanks for addresses and for the numbers that count its lines."""
+    return _without_urls(_MARKER.sub(_blank, text))
 
 
 def invented_names(text: str, source: str, language: Language) -> list[str]:
-    """Capitalised words inside sentences of `text` of which `source` has nothing that begins alike."""
-    from marco_data.generation.names import names, words_by_beginning
-
+    """The likely names in `text` of which `source` has nothing that begins alike."""
+    found = list(names(text, language))
+    if not found:
+        return []
     known = words_by_beginning(source)
-    return [name for name in names(text, language) if not known.has(name)]
+    return [name for name in found if not known.has(name)]
 
 
-def surviving(source: str, text: str) -> tuple[int, int]:
-    """How many of the numbers and addresses of `source` are in `text`, and how many there are."""
-    bare = _without_urls(_MARKER.sub(lambda m: " " * len(m.group()), source))
-    wanted = [number for number in numerals.numbers(bare) if any(value > _SMALL for value in number.values)]
-    known = _values(text)
-    kept = sum(any(_supported(value, known, None) for value in number.values) for number in wanted)
+def surviving(source: str, text: str, language: Language) -> tuple[int, int]:
+    """How many of the numbers, addresses and, in Latin writing, names of `source` are in `text`, and of how many."""
+    wanted = [number for number in numerals.numbers(_bare(source)) if any(value > _SMALL for value in number.values)]
+    known = _Known(text, None, translated=False)
+    kept = sum(map(known.has, wanted))
+    folded = text.casefold()
     urls = {_URL_START.sub("", _clean(url)).casefold() for url in _URL.findall(source)}
-    return kept + sum(url in text.casefold() for url in urls), len(wanted) + len(urls)
+    kept += sum(url in folded for url in urls)
+    called = list(capitalised(source)) if "Latn" in language.scripts else []
+    words = words_by_beginning(text)
+    return kept + sum(map(words.has, called)), len(wanted) + len(urls) + len(called)

@@ -45,29 +45,27 @@ def words_by_beginning(text: str) -> Beginnings:
 
 
 def names(text: str, language: Language) -> Iterator[str]:
-    """Each likely name once."""
-    seen: set[str] = set()
-    for name in _names(text, language):
-        if name not in seen:
-            seen.add(name)
-            yield name
-
-
-def _names(text: str, language: Language) -> Iterator[str]:
+    """Each likely name of a text in `language` once."""
     if not _BICAMERAL.intersection(language.scripts):
-        yield from _LATIN.findall(text)
-        return
-    if language.code in _NOUNS_ARE_CAPITALISED:
-        return
+        yield from dict.fromkeys(_LATIN.findall(text))
+    elif language.code not in _NOUNS_ARE_CAPITALISED:
+        yield from capitalised(text)
+
+
+def capitalised(text: str) -> Iterator[str]:
+    """Each capitalised word inside sentences once, but of lines that capitalise most of theirs."""
+    seen: set[str] = set()
     for line in text.splitlines():
         words = list(_WORD.finditer(line))
         if sum(word.group()[0].isupper() for word in words) > _TITLE * len(words):
             continue
         for word in words:
             name = word.group()
-            if (
-                len(name) >= _LEAST
-                and name[0].isupper()
-                and _INSIDE.search(line, max(0, word.start() - 4), word.start())
-            ):
+            if name[0].isupper() and len(name) >= _LEAST and name not in seen and _is_inside(line, word.start()):
+                seen.add(name)
                 yield name
+
+
+def _is_inside(line: str, at: int) -> bool:
+    """Whether a word that begins there follows another of its sentence."""
+    return _INSIDE.search(line, max(0, at - 4), at) is not None

@@ -28,6 +28,20 @@ _HAN_DIGITS = {
 _HAN_UNITS = {"十": 10, "百": 100, "千": 1000}
 _HAN_GROUPS = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
 _DECIMAL = ".,٫\uff0c\uff0e"
+_ENGLISH_ONES = {
+    **{"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10},
+    **{"eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16, "seventeen": 17},
+    **{"eighteen": 18, "nineteen": 19},
+}
+_ENGLISH_TENS = {
+    **{"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90}
+}
+_ENGLISH_SCALES = {"hundred": 100, "thousand": 1000, "dozen": 12}
+_ENGLISH = regex.compile(
+    rf"\b(?:(?P<tens>{'|'.join(_ENGLISH_TENS)})(?:[ -](?P<after>{'|'.join(list(_ENGLISH_ONES)[:9])}))?"
+    rf"|(?P<ones>{'|'.join(sorted(_ENGLISH_ONES, key=len, reverse=True))}))?[ -]?(?P<scale>hundred|thousand|dozen)?\b",
+    regex.IGNORECASE,
+)
 _LONGEST = 40  # digits; what is longer is a code, compared as it is written
 
 
@@ -55,6 +69,18 @@ def roman_values(text: str) -> set[Decimal]:
 def han_values(text: str) -> set[Decimal]:
     """The values of the numbers in Han characters: 三十五, 二〇二四, 三千万."""
     return {Decimal(_han(found.group())) for found in _HAN.finditer(text)}
+
+
+def english_values(text: str) -> set[Decimal]:
+    """The values of the English number words of a text: twenty-five, three hundred. What most is translated from."""
+    found = set()
+    for word in _ENGLISH.finditer(text.casefold()):
+        if word.group():
+            tens, after, ones, scale = word.group("tens", "after", "ones", "scale")
+            value = _ENGLISH_TENS.get(tens, 0) + _ENGLISH_ONES.get(after, 0) + _ENGLISH_ONES.get(ones, 0)
+            found.add(Decimal((value or 1) * _ENGLISH_SCALES.get(scale, 1)))
+            found.add(Decimal(value))
+    return found
 
 
 def _readings(written: str) -> tuple[frozenset[Decimal], frozenset[Decimal]]:

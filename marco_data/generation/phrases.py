@@ -110,4 +110,10 @@ def _patterns(language: str) -> _Patterns:
 
 def _branch(phrase: str) -> str:
     ends = not phrase[-1].isalnum() or _NO_WORD_ENDS.match(phrase[-1])
-    return regex.escape(phrase, special_only=True, literal_spaces=True) + ("" if ends else r"(?![\p{L}\p{M}\p{Nd}])")
+    escaped = str(regex.escape(phrase, special_only=True, literal_spaces=True))
+    return escaped if ends else escaped + r"(?![\p{L}\p{M}\p{Nd}])"
+
+
+def shipped_phrases(language: str) -> dict[str, list[str]]:
+    """The phrases of a language by kind, as they are written in the file."""
+    return {kind: phrases for (code, kind), phrases in _phrases().items() if code == language}
