@@ -142,15 +142,20 @@ def plan(
     title = f"{resolved.family} stage {resolved.stage}"
     found: list[Estimate] = []
     said: list[str] = []
+    wrong: list[str] = []
     if resolved.generate and all_there:
         found, said = estimates(dataset, Storage(root), done, before.wanted if before else [])
-        said += check_generation(dataset, found)
+        notes, wrong = check_generation(dataset, found)
+        said += notes
     if json_output:
-        generation = {"estimates": [asdict(one) for one in found], "notes": said}
+        generation = {"estimates": [asdict(one) for one in found], "notes": said, "problems": wrong}
         print(json.dumps({**plan_object(sources, nodes, title, None), "generation": generation}, ensure_ascii=False))
-        return
-    print_plan(title, resolved, sources, nodes)
-    print_estimates(found, said)
+    else:
+        print_plan(title, resolved, sources, nodes)
+        print_estimates(found, said)
+    for problem in wrong:
+        say(f"error: {problem}")
+    raise typer.Exit(1 if wrong else 0)
 
 
 def _target(target: str, choice: Choice) -> Choice:

@@ -178,9 +178,9 @@ def prompts_of(writers: Sequence[Generate]) -> list[Prompt]:
     return [load_prompt(name) for name in (*shipped(), *sorted(own))]
 
 
-def check_generation(dataset: Dataset, found: Sequence[Estimate]) -> list[str]:
-    """What would go wrong with every document or with many. Raises RecipeError for a model path that is not there."""
-    said = []
+def check_generation(dataset: Dataset, found: Sequence[Estimate]) -> tuple[list[str], list[str]]:
+    """What to know, and what would go wrong. Raises RecipeError for a model path that is not there."""
+    said, wrong = [], []
     for node in writers_of(dataset):
         model = Path(node.model.model)
         if isinstance(node.pool, VllmPool) and model.is_absolute() and not model.exists():
@@ -192,12 +192,12 @@ def check_generation(dataset: Dataset, found: Sequence[Estimate]) -> list[str]:
             )
     for one in found:
         if one.too_long and one.longest is not None:
-            said.append(
+            wrong.append(
                 f"`generate.{one.entry}` in {one.language}: {one.too_long:,} of {one.sampled_calls:,} sampled calls do "
                 f"not fit the context of {one.context:,} tokens; the longest is `{one.longest.prompt}` for "
                 f"{one.longest.seed}: {one.longest.tokens_in:,} tokens and {one.longest.max_tokens:,} for the answer"
             )
-    return said
+    return said, wrong
 
 
 Cells = tuple[str, ...]

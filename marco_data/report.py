@@ -3,7 +3,7 @@
 import shlex
 import shutil
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -111,6 +111,7 @@ def language_table(stage: Stage) -> Table:
 
 
 SHOWN = 120  # characters of a leak
+MOST_GROUNDS = 4  # of an estimate in the printed plan; --json has all of them
 MOST_KEYS = 5  # of a node's changed keys in the printed plan; --json has all of them
 _ORDER = [
     "failed",
@@ -193,8 +194,9 @@ def print_estimates(found: Sequence[Estimate], said: Sequence[str]) -> None:
         for line in lines:
             table.add_row(*line)
         console().print(table)
-        for sentence in dict.fromkeys(s for one in found for s in one.measured_on if not s[0].isdigit()):
-            print(f"  measured on: {sentence}")
+        grounds = Counter(s for one in found for s in one.measured_on)
+        for sentence, times in grounds.most_common(MOST_GROUNDS):
+            print(f"  measured on ({times} of {len(found)}): {sentence}")
     for note in said:
         print(f"  {note}")
 

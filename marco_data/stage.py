@@ -167,8 +167,8 @@ class Stage:
             alarms=tuple(Alarm(**a) for a in raw["alarms"]),
             files=raw["files"],
             benchmarks=raw["benchmarks"],
-            requests=tuple(raw["requests"]),
-            ended=raw["ended"],
+            requests=tuple(raw.get("requests", ())),  # manifests of before there were any
+            ended=raw.get("ended", {}),
         )
 
 

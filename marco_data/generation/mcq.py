@@ -7,17 +7,16 @@ document by samples that see the options in different orders, and without it, wh
 lays the keys out over A to D. Does not know whether the document is right.
 """
 
-import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import regex
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from marco_data.generation.generator import ERROR, NOT_RECORDED, REFUSED_BY_SERVER, TOO_LONG, Ask, Completion
-from marco_data.generation.guards import REASONS, Limits, check, finished
+from marco_data.generation.generator import ERROR, Ask, Request
+from marco_data.generation.guards import Limits, check, finished
 from marco_data.generation.maker import Made, Maker, Seed
 from marco_data.generation.mcq_items import (
     COUNTRIES,
@@ -32,11 +31,23 @@ from marco_data.generation.mcq_items import (
     shown,
     unlettered,
 )
+from marco_data.generation.parts import UNPARSABLE, ask_all
 from marco_data.generation.prompt import load_prompt
+from marco_data.generation.rephrase import ANSWER_REASONS, KNOWN, checked_prompt, values_for, with_prompts
 from marco_data.generation.wording import wording
 from marco_data.languages import Language
 
 Letter = Literal["A", "B", "C", "D"]
+
+_PLACE = KNOWN | {"region", "country", "topic"}
+_VALUES: dict[str, tuple[tuple[str, ...], frozenset[str]]] = {
+    "score_prompt": (("document",), KNOWN),
+    "expand_prompt": (("document",), _PLACE | {"entities", "count"}),
+    "write_prompt": (("document",), _PLACE | {"subtopic", "entity", "angle"}),
+    "solve_prompt": (("document", "question", "options"), KNOWN | {"question", "options"}),
+    "closed_prompt": (("question", "options"), KNOWN - {"document"} | {"question", "options"}),
+}
+"""The values that each prompt has to have a place for, and those it may have one for."""
 
 
 class Answer(BaseModel):
@@ -102,9 +113,16 @@ class Mcq(Maker):
 
     name: ClassVar[str] = "mcq"
     part: ClassVar[str] = "regional_mcq"
-    reasons: ClassVar[frozenset[str]] = REASONS | {
-        *(ERROR, NOT_RECORDED, REFUSED_BY_SERVER, TOO_LONG, "unparsable", "not_cultural", "no_leaf"),
-        *("options_not_distinct", "all_or_none", "names_a_letter", "never_solved", "unsupported_answer"),
+    reasons: ClassVar[frozenset[str]] = ANSWER_REASONS | {
+        *(
+            "not_cultural",
+            "no_leaf",
+            "options_not_distinct",
+            "all_or_none",
+            "names_a_letter",
+            "never_solved",
+            "unsupported_answer",
+        ),
         *("ambiguous_answer", "inconsistent_answer", "too_easy"),
     }
 
@@ -123,6 +141,13 @@ class Mcq(Maker):
     # Questions and options say the same words more often than prose does.
     limits: Limits = Limits(max_repetition=0.5)
 
+    @field_validator(*_VALUES)
+    @classmethod
+    def _is_a_prompt(cls, name: str, info: ValidationInfo) -> str:
+        needed, known = _VALUES[str(info.field_name)]
+        checked_prompt(name, known, needed)
+        return name
+
     @model_validator(mode="after")
     def _leaves_for_all_questions(self) -> Self:
         if self.leaves < self.questions:
@@ -135,9 +160,9 @@ class Mcq(Maker):
         return self.questions
 
     def identity(self) -> dict[str, Any]:
-        """With the content of the prompts."""
-        names = (self.score_prompt, self.expand_prompt, self.write_prompt, self.solve_prompt, self.closed_prompt)
-        return {**super().identity(), "prompts": {name: load_prompt(name).digest for name in names}}
+        """The prompts by name and content."""
+        prompts = {field: load_prompt(getattr(self, field)) for field in _VALUES}
+        return with_prompts(super().identity(), **{field: [p.name, p.digest] for field, p in prompts.items()})
 
     async def make(self, seed: Seed, language: Language, ordinal: int, ask: Ask, attempt: int) -> Made:
         """The `ordinal`-th question about the seed, in its language; its key's place is not yet the final one."""
@@ -188,20 +213,20 @@ class _Asked:
         self.prompts: list[str] = []
         self.labels: dict[str, str] = {}
 
-    async def _asked(self, prompt_name: str, values: dict[str, str], sample: int = 0) -> Completion:
+    def _request(self, prompt_name: str, values: Mapping[str, str], sample: int = 0) -> Request:
         prompt = load_prompt(prompt_name)
         if prompt.name not in self.prompts:
             self.prompts.append(prompt.name)
-        return await self.ask(prompt.request(values, sample=sample, attempt=self.attempt))
+        return prompt.request(values_for(prompt, self.language, **values), sample=sample, attempt=self.attempt)
 
     async def _parsed(self, prompt_name: str, values: dict[str, str], kind: type[_Answer]) -> _Answer:
-        completion = await self._asked(prompt_name, values)
+        completion = await self.ask(self._request(prompt_name, values))
         self.last = completion.text
         if verdict := finished(completion):
             raise _Rejected(verdict.reason, verdict.measured)
         answer = parse(completion.text, kind)
         if answer is None:
-            raise _Rejected("unparsable")
+            raise _Rejected(UNPARSABLE)
         return answer
 
     async def score(self) -> Score:
@@ -210,7 +235,7 @@ class _Asked:
         if score.density < self.maker.min_density:
             raise _Rejected("not_cultural", float(score.density))
         if score.topic not in TOPICS or score.country not in COUNTRIES or not score.region:
-            raise _Rejected("unparsable")
+            raise _Rejected(UNPARSABLE)
         return score
 
     async def leaf(self, score: Score, ordinal: int) -> Leaf:
@@ -228,19 +253,16 @@ class _Asked:
         return leaves[ordinal]
 
     async def write(self, score: Score, leaf: Leaf) -> Item:
-        words = wording(self.language.code)
         values = {
             "document": self.seed.text,
             "region": score.region,
             "country": score.country,
             "topic": score.topic,
-            "language": words.language_name,
-            "instruction": words.instruction,
             **leaf.model_dump(),
         }
         written = await self._parsed(self.maker.write_prompt, values, Written)
         if written.topic not in TOPICS or written.country not in COUNTRIES:
-            raise _Rejected("unparsable")
+            raise _Rejected(UNPARSABLE)
         options = unlettered(written.options)
         item = Item(written.question, options, LETTERS.index(written.key), written.explanation)
         if against := malformed(item, self.language):
@@ -258,7 +280,7 @@ class _Asked:
 
     def _guard(self, item: Item) -> None:
         prompt = load_prompt(self.maker.write_prompt)
-        told = prompt.system + "\n" + prompt.user
+        told = prompt.instructions(values_for(prompt, self.language))
         # Options repeat each other's words by nature: not judged for repetition.
         lists = self.maker.limits.model_copy(update={"max_repetition": None})
         prose, choice = f"{item.question}\n{item.explanation}", "\n".join((item.question, *item.options))
@@ -302,11 +324,13 @@ class _Asked:
     ) -> list[tuple[int, frozenset[int]] | None]:
         """What each sample answered, as options and not as letters; None for one that cannot be read."""
         asked = orders(item, count)
-        completions = await asyncio.gather(
-            *(
-                self._asked(prompt_name, {**values, "options": shown([item.options[n] for n in order])}, sample)
-                for sample, order in enumerate(asked)
-            )
+        listed = [shown([item.options[n] for n in order]) for order in asked]
+        completions = await ask_all(
+            self.ask,
+            [
+                self._request(prompt_name, {**values, "options": options}, sample)
+                for sample, options in enumerate(listed)
+            ],
         )
         votes: list[tuple[int, frozenset[int]] | None] = []
         for completion, order in zip(completions, asked, strict=True):

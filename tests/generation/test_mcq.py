@@ -5,7 +5,7 @@ import json
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marco_data.generation.generator import ERROR, LENGTH, STOP, Completion
@@ -257,7 +257,7 @@ REJECTED = {
     "a key that is no letter": (Model(write=written(key="E")), "unparsable", None),
     "a country that there is not": (Model(write=written(country="XX")), "unparsable", None),
     "a topic that there is not": (Model(score={**SCORE, "topic": "Cars"}), "unparsable", None),
-    "nested without end": (Model(score="[" * 100_000), "unparsable", None),
+    "nested without end": (Model(score='{"a":' * 100_000), "unparsable", None),
     "a density of six": (Model(score={**SCORE, "density": 6}), "unparsable", None),
     "a dull document": (
         Model(score={"density": 3, "region": "", "country": "", "topic": "Science", "entities": []}),
@@ -266,10 +266,10 @@ REJECTED = {
     ),
     "no leaf left": (Model(expand={"leaves": []}), "no_leaf", 0.0),
     "three options": (Model(write=written(options=OPTIONS[:3])), "options_not_distinct", 3.0),
-    "two options that are one": (Model(write=written(options=(*OPTIONS[:3], "In Stroh."))), "options_not_distinct", 3.0),
+    "two options alike": (Model(write=written(options=(*OPTIONS[:3], "In Stroh."))), "options_not_distinct", 3.0),
     "an empty option": (Model(write=written(options=(*OPTIONS[:3], " "))), "options_not_distinct", 3.0),
     "all of the above": (Model(write=written(options=(*OPTIONS[:3], "Alle genannten Antworten"))), "all_or_none", None),
-    "a letter in the explanation": (Model(write=written(explanation="Richtig ist (A), das Stroh.")), "names_a_letter", None),
+    "a letter that will change": (Model(write=written(explanation="Richtig ist (A), Stroh.")), "names_a_letter", None),
     "an English question": (
         Model(write=written("What are the Buttnmandl wrapped in when they go around in the Berchtesgaden region?",
                             ("in straw", "in sheepskin", "in fir branches", "in coloured rags"),
@@ -278,7 +278,7 @@ REJECTED = {
         None,
     ),
     "a Russian question": (Model(write=written(*ITEMS["rus_Cyrl"][2:])), "wrong_script", None),
-    "a refusal": (Model(write=written("Es tut mir leid, aber ich kann diese Anfrage nicht beantworten.")), "refusal", None),
+    "a refusal": (Model(write=written("Es tut mir leid, aber ich kann dabei nicht helfen.")), "refusal", None),
     "never solved": (Model(opened=(WRONG, OTHER)), "never_solved", 0.0),
     "another option by the document": (Model(opened=(WRONG, WRONG, WRONG, KEY)), "unsupported_answer", 0.25),
     "no agreement": (Model(opened=(KEY, WRONG, KEY, OTHER)), "inconsistent_answer", 0.5),
@@ -301,7 +301,7 @@ def test_a_bad_question_is_rejected_by_its_reason(what):
 def test_every_reason_of_its_own_is_reached_here():
     from marco_data.generation.guards import REASONS
 
-    never = {"error", "prompt_too_long", "refused_by_server"}  # errors of a completion, passed on as not_recorded is
+    never = {"prompt_too_long", "refused_by_server"}  # errors of a completion, passed on as not_recorded is
     assert Mcq.reasons - REASONS - never == {reason for _, reason, _ in REJECTED.values()} - REASONS
 
 
@@ -368,6 +368,21 @@ def test_fewer_leaves_than_questions_are_refused():
         Mcq(questions=5, leaves=4)
 
 
+def test_a_prompt_of_another_purpose_is_refused():
+    with pytest.raises(ValueError, match=r"no place for \[\[document\]\]"):
+        Mcq(solve_prompt="mcq_closed@1")
+    with pytest.raises(ValueError, match=r"asks for \[\[document\]\]"):
+        Mcq(closed_prompt="mcq_solve@1")
+
+
+def test_identity_knows_the_content_of_the_prompts():
+    config = Mcq().identity()["config"]
+    assert [config[f"{call}_prompt"] for call in ("score", "closed")] == [
+        ["mcq_score@1", DIGESTS["mcq_score@1"]],
+        ["mcq_closed@1", DIGESTS["mcq_closed@1"]],
+    ]
+
+
 def accepted(count, start=0):
     made = []
     for number in range(start, start + count):
@@ -390,6 +405,7 @@ def shares(mades):
     return {letter: counts[letter] / len(mades) for letter in LETTERS}
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20))
 def test_the_keys_of_a_thousand_questions_stand_a_quarter_at_each_letter(salt):
     assert Counter(positions(1_000, salt)) == dict.fromkeys(range(4), 250)
@@ -402,6 +418,7 @@ def test_a_thousand_finished_questions_have_balanced_keys_though_they_were_writt
     assert all(0.23 <= share <= 0.27 for share in shares(after).values())
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1_000_000))
 def test_two_hundred_small_tasks_are_balanced_together(seed):
     sizes = [1 + (seed * 31 + task * 7) % 20 for task in range(200)]
@@ -440,6 +457,7 @@ def test_whether_the_longest_option_is_right_does_not_depend_on_the_balancing():
     assert all(made.parts["item"].longest_is_key == (made.labels["longest_is_key"] == "true") for made in after)
 
 
+@settings(deadline=None)
 @given(st.permutations(range(4)), st.integers(0, 3), st.integers(0, 3))
 def test_an_item_asked_in_fours_shows_every_option_at_every_place(order, key, fours):
     item = Item("Frage?", tuple(f"Antwort {n}" for n in order), key, "Darum.")
@@ -449,6 +467,7 @@ def test_an_item_asked_in_fours_shows_every_option_at_every_place(order, key, fo
     assert orders(item, 2) == orders(item, 4)[:2]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 3), st.integers(0, 3), st.text())
 def test_a_key_is_placed_where_it_is_wanted(key, place, salt):
     item = Item("Frage?", ("a", "b", "c", "d"), key, "Darum.")

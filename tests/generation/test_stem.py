@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import itertools
 import json
 from collections import defaultdict
 
@@ -12,7 +11,7 @@ import zstandard
 from marco_data.generation.generator import ERROR, LENGTH, STOP, Completion
 from marco_data.generation.guards import Limits
 from marco_data.generation.maker import Seed
-from marco_data.generation.problem import Explanation, Problem, chunks, find
+from marco_data.generation.problem import Explanation, Problem, find
 from marco_data.generation.prompt import load_prompt
 from marco_data.generation.stem import Stem, parse, parse_solution
 from marco_data.languages import canonical
@@ -173,15 +172,6 @@ def test_every_word_problem_of_real_text_is_found_with_its_answer(test_data):
             assert row["text"].endswith("Answer: " + found.answer)
 
 
-@pytest.mark.parametrize("characters", [200, 500, 3000])
-def test_chunks_are_the_text_cut_between_paragraphs(characters):
-    text = "\n\n".join(f"Paragraph {n} says {'so ' * (n % 40)}" for n in range(60))
-    cut = chunks(text, characters)
-    assert "\n\n".join(cut) == text
-    assert max(map(len, cut)) <= characters
-    assert all(len(a) + 2 + len(b.split("\n\n")[0]) > characters for a, b in itertools.pairwise(cut))
-
-
 @pytest.mark.parametrize("language", TRANSLATIONS)
 def test_a_translation_comes_out_whole_with_labels_of_its_language(language):
     made = make(Stem(), Answers(stem_translate=[framed(*TRANSLATIONS[language])]), language)
@@ -275,7 +265,7 @@ class Chunks:
 
 
 # The paragraphs of LONG are all alike.
-CHUNKED = Stem(chunk_characters=200, limits=Limits(max_repetition=None))
+CHUNKED = Stem(chunk_tokens=100, limits=Limits(max_repetition=None))
 
 
 def test_a_long_explanation_is_translated_in_chunks_and_joined():
@@ -348,6 +338,19 @@ def test_what_is_not_framed_as_asked_is_not_guessed_at(answer):
     assert parse(answer, ("problem", "solution", "answer")) is None
 
 
-def test_identity_knows_the_prompts_that_are_asked():
-    assert set(Stem().identity()["prompts"]) == {"stem_translate@1"}
-    assert set(Stem(verify=1).identity()["prompts"]) == {"stem_translate@1", "stem_solve@1"}
+def test_identity_knows_the_content_of_the_prompts_that_are_asked():
+    assert Stem().identity()["config"]["prompt"] == ["stem_translate@1", DIGESTS["stem_translate@1"]]
+    assert Stem().identity()["config"]["solve_prompt"] == []
+    assert Stem(verify=1).identity()["config"]["solve_prompt"] == ["stem_solve@1", DIGESTS["stem_solve@1"]]
+
+
+def test_a_prompt_of_another_purpose_is_refused():
+    with pytest.raises(ValueError, match="no place for"):
+        Stem(solve_prompt="stem_translate@1")
+
+
+def test_only_english_is_translated():
+    ask = Answers()
+    made = make(Stem(), ask, seed=Seed("s", ENGLISH, "deu_Latn", "maths"))
+    assert made.reason == "no_problem_found"
+    assert not ask.asked
