@@ -16,7 +16,7 @@ nothing of a tokenizer or an example that mislead.
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -53,7 +53,10 @@ class ExemplaryPrompt(Protocol):
 
 @dataclass(frozen=True)
 class Rate:
-    """Output tokens a second of one replica on `gpus` GPUs, and where that is known from."""
+    """Output tokens a second of one replica on `gpus` GPUs, and where that is known from.
+
+    Reading prompts is in it as it was where it was measured; with longer prompts for shorter answers it is too high.
+    """
 
     tokens_per_second: float
     gpus: float
@@ -139,8 +142,8 @@ class Estimate:
 
     `most_tokens_out` is what would be written if each call wrote its `max_tokens`. `completion_bytes` are those of the
     completions' text, before they are compressed. `gpu_hours` and `cost` are None where no rate or price is known.
-    `outcomes` are what the makers said of the worked examples' answers: where they reject, they may make more calls of
-    real ones. `measured_on` are sentences.
+    `outcomes` are what the makers said of the worked examples' answers, mostly in another language than was asked.
+    `measured_on` are sentences.
     """
 
     entry: str
@@ -207,7 +210,22 @@ async def _try(work: Work, seed: Seed, prompts: Mapping[str, ExemplaryPrompt]) -
             outcomes.append(made.reason or "accepted")
         except Exception as error:  # a maker that raises loses this document in a run, too; here it is counted
             outcomes.append(f"raised {type(error).__name__}")
-    return _Trial(seed, list(requests), outcomes)
+    return _Trial(seed, [*requests, *_later(work, seed, requests, prompts)], outcomes)
+
+
+def _later(
+    work: Work, seed: Seed, made: Iterable[Request], prompts: Mapping[str, ExemplaryPrompt]
+) -> Iterator[Request]:
+    """The calls that were not made because an example's answer was rejected, like theirs but with this document.
+
+    An example is in one language, and guards see that: without these a chain of calls would end at its first.
+    """
+    done = Counter(request.prompt for request in made)
+    for name, number in work.maker.later_calls().items():
+        if name in prompts:
+            values = prompts[name].example.values
+            filled = {**values, "document": seed.text} if "document" in values else values
+            yield from [prompts[name].request(filled)] * (number * work.documents - done[name])
 
 
 class _Tokens:
@@ -236,21 +254,23 @@ class _Tokens:
         message, beginning = CHATML
         return sum(self.counts[content] + message for _, content in request.messages) + beginning
 
-    def tokens_out(self, request: Request, ratio: float | None) -> float:
-        """By a measured ratio of output to input, or by the worked example; without either the most there can be.
+    def tokens_out(self, request: Request, ratio: float | None) -> tuple[float, float]:
+        """The least and the most that is foretold for an answer, by a measured ratio of output to input or the example.
 
-        Prompts are long and examples' documents short: an example's ratio is to what is filled in. It overrates answers
-        whose length does not follow the document's (a score), which `max_tokens` keeps small.
+        Text is as long for what is filled into the prompt as the example's is; the prompt itself is left out, since it
+        is long and examples' documents are short. Of JSON nobody knows: a score stays as short as the example's, a list
+        of questions grows with the document. Without a ratio and an example it is the most there can be.
         """
         most, name = float(request.sampling.max_tokens), request.prompt
         if ratio is not None:
-            return min(most, ratio * self.tokens_in(request))
-        if name not in self.answers:
-            return most
-        if not self.filled[name]:
-            return min(most, float(self.answers[name]))
-        filled = max(0, self.tokens_in(request) - self.blank[name])
-        return min(most, self.answers[name] * filled / self.filled[name])
+            low = high = ratio * self.tokens_in(request)
+        elif name not in self.answers:
+            low = high = most
+        else:
+            filled = max(0, self.tokens_in(request) - self.blank[name])
+            high = self.answers[name] * (filled / self.filled[name] if self.filled[name] else 1.0)
+            low = high if request.schema is None else self.answers[name]
+        return min(low, high, most), min(max(low, high), most)
 
 
 @dataclass(frozen=True)
@@ -268,7 +288,7 @@ def _past(work: Work, used: frozenset[str], rows: Sequence[RequestCount]) -> _Pa
     alike = [
         row
         for row in rows
-        if (row.maker, row.model) == (work.maker.name, work.served.name) and set(row.prompt.split("+")) <= used
+        if (row.maker, row.model) == (work.maker.name, work.served.name) and _named(row.prompt) <= used
     ]
     own = [row for row in alike if row.language == work.language.code]
     chosen = own if sum(row.tokens_in for row in own) else alike
@@ -288,27 +308,20 @@ def _past(work: Work, used: frozenset[str], rows: Sequence[RequestCount]) -> _Pa
     return past
 
 
+def _named(prompt: str) -> set[str]:
+    """The prompts of a row; none where its documents were rejected unasked."""
+    return set(prompt.split("+")) - {""}
+
+
 def _estimate(work: Work, trials: Sequence[_Trial], tokens: _Tokens, rows: Sequence[RequestCount]) -> Estimate:
     calls = [request for trial in trials for request in trial.requests]
     past = _past(work, frozenset(request.prompt for request in calls), rows)
     factor = past.calls * work.documents / (len(calls) / len(trials)) if past.calls and calls else 1.0
-    figures = (
-        np.array(
-            [
-                [
-                    len(trial.requests),
-                    sum(tokens.tokens_in(request) for request in trial.requests),
-                    sum(tokens.tokens_out(request, past.ratio) for request in trial.requests),
-                    sum(request.sampling.max_tokens for request in trial.requests),
-                ]
-                for trial in trials
-            ],
-            dtype=np.float64,
-        ).reshape(len(trials), 4)
-        / work.documents
-    )
+    figures = np.array([_figures(trial, tokens, past) for trial in trials], np.float64).reshape(len(trials), 5)
+    figures /= work.documents
     sizes = np.array([len(trial.seed.text.encode()) for trial in trials], dtype=np.float64)
-    average = [_average(figures[:, n], sizes, work) for n in range(4)]
+    calls_of_one, in_of_one, *out_of_one, most_of_one = (_average(figures[:, n], sizes, work) for n in range(5))
+    average = (calls_of_one, in_of_one, _between(*out_of_one), most_of_one)
     requests, assumed = _needed(work, past, average[2].expected * factor)
     one_call, tokens_in, tokens_out, most = (figure.times(factor * requests) for figure in average)
     rate, price = work.served.rate, work.served.price
@@ -334,6 +347,18 @@ def _estimate(work: Work, trials: Sequence[_Trial], tokens: _Tokens, rows: Seque
         longest=_longest(trials, tokens),
         outcomes=dict(sorted(Counter(outcome for trial in trials for outcome in trial.outcomes).items())),
         measured_on=(*_grounds(work, trials, tokens, past), *assumed),
+    )
+
+
+def _figures(trial: _Trial, tokens: _Tokens, past: _Past) -> tuple[float, ...]:
+    """Of one seed's calls: their number, tokens in, tokens out from and to, and the most that could be written."""
+    out = [tokens.tokens_out(request, past.ratio) for request in trial.requests]
+    return (
+        len(trial.requests),
+        sum(tokens.tokens_in(request) for request in trial.requests),
+        math.fsum(low for low, _ in out),
+        math.fsum(high for _, high in out),
+        sum(request.sampling.max_tokens for request in trial.requests),
     )
 
 
@@ -378,6 +403,14 @@ def _average(figures: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64], w
     return Range(max(0.0, mean + slope * off), _quantile(n - 2) * error)
 
 
+def _between(low: Range, high: Range) -> Range:
+    """From the low end of one to the high end of the other."""
+    if low.spread is None or high.spread is None:
+        return Range((low.expected + high.expected) / 2, None)
+    least, most = low.expected - low.spread, high.expected + high.spread
+    return Range((least + most) / 2, (most - least) / 2)
+
+
 def _quantile(freedom: int) -> float:
     """Student's t for 90 %, to the first order in 1/freedom."""
     return Z + (Z**3 + Z) / (4 * freedom)
@@ -415,11 +448,14 @@ def _grounds(work: Work, trials: Sequence[_Trial], tokens: _Tokens, past: _Past)
         f"{len(trials):,} of {work.requests // work.documents:,} seeds",
         f"the training tokenizer ({tokens.tokenizer.digest[:8]}) in place of the model's",
     ]
-    strange = sorted({r.prompt for trial in trials for r in trial.requests} - tokens.answers.keys())
+    later = work.maker.later_calls()
+    strange = sorted({*later, *(r.prompt for trial in trials for r in trial.requests)} - tokens.answers.keys())
     if past.ratio is None:
-        said.append("output by the worked examples' ratio of the answer to what is filled in")
+        said.append("output by the worked examples' ratio of answer to what is filled in, JSON from their length on")
         if strange:
             said.append(f"no worked example of {', '.join(strange)}: `max_tokens`, and no call that follows it")
+    if later and past.calls is None:
+        said.append(f"every document asks all of {', '.join(f'{name} ({n} times)' for name, n in later.items())}")
     said += past.sentences
     if work.served.rate is not None:
         said.append(
@@ -428,10 +464,12 @@ def _grounds(work: Work, trials: Sequence[_Trial], tokens: _Tokens, past: _Past)
     return tuple(said)
 
 
-def measured_rate(rows: Iterable[RequestCount], model: str) -> Rate | None:
-    """The rate of one GPU in earlier runs of a model; None where no engine gave its time."""
-    timed = [row for row in rows if row.model == model and row.gpu_seconds]
-    seconds, tokens = math.fsum(row.gpu_seconds for row in timed), sum(row.tokens_out for row in timed)
-    if not tokens:
+def measured_rate(rows: Iterable[RequestCount], model: str, maker: str) -> Rate | None:
+    """The rate of one GPU in earlier runs of a model, by this maker if it was timed; None where no engine was."""
+    timed = [row for row in rows if row.model == model and row.gpu_seconds and row.tokens_out]
+    timed = [row for row in timed if row.maker == maker] or timed
+    if not timed:
         return None
-    return Rate(tokens / seconds, 1.0, f"measured over {tokens:,} tokens in {seconds / HOUR:,.2f} GPU-hours")
+    seconds, tokens = math.fsum(row.gpu_seconds for row in timed), sum(row.tokens_out for row in timed)
+    whose = maker if timed[0].maker == maker else "other makers"
+    return Rate(tokens / seconds, 1.0, f"measured over {tokens:,} tokens of {whose} in {seconds / HOUR:,.2f} GPU-hours")

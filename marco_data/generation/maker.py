@@ -69,6 +69,10 @@ class Maker(BaseModel, ABC):
         """Everything that shapes what is made of given completions, prompts' content included, as plain JSON."""
         return {"maker": self.name, "version": self.version, "config": self.model_dump(mode="json")}
 
+    def later_calls(self) -> Mapping[str, int]:
+        """By prompt, the calls of one document that are made only after an answer has passed: estimates count them."""
+        return {}
+
     @abstractmethod
     async def make(self, seed: Seed, language: Language, ordinal: int, ask: Ask, attempt: int) -> Made:
         """The `ordinal`-th document in `language` from this seed. All its requests carry `attempt`."""

@@ -68,6 +68,13 @@ class Chunked(Maker):
         return Made("\n".join(parts))
 
 
+class Scored(Chunked):
+    prompt: Prompt
+
+    async def make(self, seed, language, ordinal, ask, attempt):
+        return Made((await ask(self.prompt.request({"document": seed.text}))).text)
+
+
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     """One token a word, or less for words it has not seen."""
@@ -120,6 +127,20 @@ def test_answers_grow_with_what_is_filled_in_as_the_worked_example_does_until_ma
     short, long = (one(tokenizer, work(" ".join(["one"] * words))) for words in (40, 4000))
     assert 20 <= short.tokens_out.expected <= 20 + 8  # half of what is filled in, and a score
     assert 200 < long.tokens_out.expected <= 200 + 8
+
+
+def test_answers_in_json_may_be_as_short_as_the_example_or_grow_with_the_document(tokenizer):
+    json_score = replace(SCORE, schema="{}", max_tokens=5000)
+    whole = work(" ".join(["one"] * 400), maker=Scored(prompt=json_score))
+    (found,) = estimate([whole], tokenizer, [json_score])
+    example = tokens(tokenizer, json_score.example.completion)
+    assert found.tokens_out.low == example
+    assert found.tokens_out.high == example * 400 / 2
+    assert found.most_tokens_out.expected == 5000
+    (limited,) = estimate(
+        [replace(whole, maker=Scored(prompt=replace(json_score, max_tokens=100)))], tokenizer, [SCORE]
+    )
+    assert limited.tokens_out.high == 100
 
 
 def test_what_is_left_out_of_a_sample_widens_the_range_and_a_whole_sample_has_none(tokenizer):
@@ -206,17 +227,42 @@ def test_hours_and_cost_follow_the_rate_and_the_price_or_are_unknown(tokenizer):
         assert cost == pytest.approx((tokens_in + 4 * tokens_out) / 1e6)
 
 
-def test_a_measured_rate_is_of_the_same_model_and_of_what_was_timed():
-    other = replace(PAID, model="another@1", gpu_seconds=99.0)
+def test_a_measured_rate_is_of_the_same_model_and_rather_of_the_same_maker_and_of_what_was_timed():
+    other, slow = replace(PAID, model="another@1", gpu_seconds=99.0), replace(PAID, maker="qa", gpu_seconds=30.0)
     untimed = replace(PAID, gpu_seconds=0.0)
-    assert measured_rate([PAID, other, untimed], "tiny@0123abcd").tokens_per_second == 100.0
-    assert measured_rate([untimed], "tiny@0123abcd") is None
+    rows = [PAID, other, slow, untimed]
+    assert measured_rate(rows, "tiny@0123abcd", "rephrase").tokens_per_second == 100.0
+    assert measured_rate(rows, "tiny@0123abcd", "qa").tokens_per_second == 10.0
+    assert measured_rate(rows, "tiny@0123abcd", "mcq").tokens_per_second == 600 / 33
+    assert measured_rate([untimed], "tiny@0123abcd", "rephrase") is None
 
 
 def test_a_prompt_without_an_example_is_estimated_at_its_most_and_says_so(tokenizer):
     (found,) = estimate([work("one two")], tokenizer, [SCORE])
     assert found.tokens_out.expected >= 200
     assert any("no worked example of rewrite@1" in sentence for sentence in found.measured_on)
+
+
+class Strict(Chunked):
+    """Asks for scores only after the rewriting has passed, which the example's never does."""
+
+    def later_calls(self):
+        return {"score@1": 3}
+
+    async def make(self, seed, language, ordinal, ask, attempt):
+        await ask(REWRITE.request({"document": seed.text}))
+        return Made(reason="wrong_language")
+
+
+def test_calls_that_follow_an_accepted_answer_are_counted_though_no_example_is_accepted(tokenizer):
+    short, long = (one(tokenizer, work("one" + " two" * words, maker=Strict())) for words in (5, 50))
+    assert short.calls == long.calls == Range(1 + 3.0)
+    assert long.tokens_in.expected - short.tokens_in.expected == 4 * 45  # all four hold the document
+    assert short.outcomes == {"wrong_language": 1}
+    assert "every document asks all of score@1 (3 times)" in short.measured_on
+    (without,) = estimate([work("one", maker=Strict())], tokenizer, [REWRITE])
+    assert without.calls == Range(1.0)
+    assert any("no worked example of score@1" in sentence for sentence in without.measured_on)
 
 
 class Fragile(Chunked):
