@@ -109,7 +109,7 @@ def test_the_opened_generator_of_a_pool_sends_model_extra_and_key(monkeypatch):
         pytest.param(HUNG_UP, id="hung up without a word"),
         pytest.param(CUT_SHORT, id="half-closed in the body"),
         pytest.param(Reply(body=b"x" * 20, cut=10), id="half-closed in the head"),
-        pytest.param(Reply(body=b"x" * (MAX_REPLY_BYTES + 1)), id="a reply without end"),
+        pytest.param(Reply(body=answered("no").body + b" " * MAX_REPLY_BYTES), id="a reply without end"),
         pytest.param(Reply(headers=(("Content-Encoding", "gzip"),), body=b"no gzip"), id="broken encoding"),
         pytest.param(Reply(status=200, headers=(("X", "y" * 100_000),)), id="a head without end"),
     ],
@@ -135,6 +135,13 @@ def test_a_storm_that_passes_leaves_the_whole_limit():
         opened = Endpoint(pool(server.url, concurrency=16, retries=8), "m", FastClock())
         assert ask(opened, many(400)) == expected(many(400))
         assert opened._throttle.limit == 16
+
+
+def test_a_storm_without_an_answer_ends():
+    with FakeServer(echo, lambda number, body: refused(429, "not today")) as server:
+        with pytest.raises(RetryableError, match="HTTP 429: not today, after 3 tries"):
+            ask(Endpoint(pool(server.url, retries=2), "m", FastClock()), ["x"])
+        assert len(server.seen) == 3
 
 
 def test_retry_after_is_waited_for():
@@ -230,6 +237,13 @@ def test_what_would_fail_every_request_stops_and_says_what_to_look_at(reply, tol
         assert str(failed.value).startswith(f"{server.url} (model m): ")
         assert [part for part in told if part not in str(failed.value)] == []
     assert len(server.seen) <= 20 + 1
+
+
+def test_a_key_that_is_taken_back_stops_the_run_and_not_each_prompt_alone():
+    with FakeServer(echo, lambda number, body: refused(403, "revoked") if number >= 10 else None) as server:
+        with pytest.raises(RecipeError, match=r"HTTP 403: revoked \(to a harmless prompt too\)"):
+            ask(Endpoint(pool(server.url), "m"), many())
+        assert len(server.seen) < 30
 
 
 def test_a_404_of_a_server_that_has_answered_is_tried_again():
