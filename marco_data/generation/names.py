@@ -29,9 +29,9 @@ class Beginnings:
     by_start: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def has(self, name: str) -> bool:
-        """Whether a word begins as `name` does, for three letters and at least 60 % of the name."""
+        """Whether a word begins as `name` does, for three letters and at least half of the name."""
         folded = name.casefold()
-        least = max(_LEAST, -(-len(folded) * 6 // 10))
+        least = max(_LEAST, (len(folded) + 1) // 2)
         return any(word[:least] == folded[:least] for word in self.by_start.get(folded[:_LEAST], ()))
 
 
