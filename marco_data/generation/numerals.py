@@ -120,6 +120,7 @@ def _han(numeral: str) -> int:
     if not any(sign in _HAN_UNITS or sign in _HAN_GROUPS for sign in numeral):
         return int("".join(str(_HAN_DIGITS[sign]) for sign in numeral[:_LONGEST]))
     total = group = digit = 0
+    least = 10**12
     for sign in numeral:
         if sign in _HAN_DIGITS:
             digit = _HAN_DIGITS[sign]
@@ -127,6 +128,10 @@ def _han(numeral: str) -> int:
             group += (digit or 1) * _HAN_UNITS[sign]
             digit = 0
         else:
-            total = (total + group + digit or 1) * _HAN_GROUPS[sign]
-            group = digit = 0
+            unit = _HAN_GROUPS[sign]
+            if unit < least:  # 一亿二千万
+                total += (group + digit or 1) * unit
+            else:  # 三万亿
+                total = (total + group + digit) * unit
+            group, digit, least = 0, 0, unit
     return total + group + digit
