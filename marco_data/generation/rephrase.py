@@ -59,6 +59,16 @@ def check_room(prompt: Prompt, most: int, least: int, **more: str) -> None:
         )
 
 
+class ChunkLimits(Limits):
+    """Limits of a text as short as a chunk.
+
+    Rewritten from a chat's tone into an encyclopedia's, 24 paragraphs of 150 to 250 characters in twelve languages
+    kept 0.10 to 0.72 of their runs of letters, and shared 0 to 0.08 with another paragraph. Whole documents share more.
+    """
+
+    min_overlap: float | None = Field(0.1, ge=0, le=1)
+
+
 def parts_of(text: str, language: Language, most: float, least: int, longest: int) -> list[str] | Verdict:
     """The chunks of a text, without white space around; or why it is not asked about, by its estimated tokens.
 
@@ -91,7 +101,7 @@ class Rephrase(Maker):
     chunk_tokens: int = Field(2000, ge=1)  # estimated tokens of a request, prompt and all
     min_chunk_tokens: int = Field(30, ge=0)  # less text than that is not worth a request
     document_tokens: int = Field(50_000, ge=1)  # a longer document is rejected unasked
-    limits: Limits = Limits()
+    limits: ChunkLimits = ChunkLimits()
 
     @field_validator("styles")
     @classmethod

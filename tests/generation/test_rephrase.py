@@ -12,13 +12,12 @@ from rewritings import REWRITINGS
 from marco_data.errors import RetryableError
 from marco_data.generation.chunks import estimated_tokens
 from marco_data.generation.generator import ERROR, LENGTH, NOT_RECORDED, STOP, Completion
-from marco_data.generation.guards import Limits
 from marco_data.generation.maker import Seed
 from marco_data.generation.prompt import load_prompt
-from marco_data.generation.rephrase import Rephrase
+from marco_data.generation.rephrase import ChunkLimits, Rephrase
 from marco_data.languages import LANGUAGES, canonical
 
-ANY = Limits(
+ANY = ChunkLimits(
     phrases=False,
     leaks=False,
     max_foreign_letters=None,
@@ -27,6 +26,7 @@ ANY = Limits(
     min_length_ratio=None,
     max_length_ratio=None,
     max_repetition=None,
+    max_turns=None,
     max_copied=None,
     min_overlap=None,
 )
