@@ -18,12 +18,12 @@ from pydantic import Field, field_validator, model_validator
 from marco_data.generation import pairs
 from marco_data.generation.answers import lost_numbers
 from marco_data.generation.chunks import chunks, estimated_tokens
-from marco_data.generation.generator import Ask
+from marco_data.generation.generator import Ask, Completion
 from marco_data.generation.guards import Limits, Verdict, check, finished, units
 from marco_data.generation.maker import Made, Maker, Seed
 from marco_data.generation.masks import CLOSE, OPEN, mask, unmask
 from marco_data.generation.pairs import Pair
-from marco_data.generation.parts import CHUNK_FAILED, Judged, ask_all, judged, tagged, together
+from marco_data.generation.parts import CHUNK_FAILED, Judged, ask_all, first_that_passes, tagged, together
 from marco_data.generation.prompt import load_prompt
 from marco_data.generation.rephrase import (
     ANSWER_REASONS,
@@ -227,9 +227,12 @@ class QaTranslation(Maker):
         requests = [
             prompt.request({**values, "document": part.text}, sample=ordinal, attempt=attempt) for part in parts
         ]
-        completions = await ask_all(ask, requests)
         judge = partial(self._judge, field=field, prompt=prompt.instructions(values), language=language)
-        return together(judged(completions, parts, judge), completions, sources, (prompt.name,), {})
+
+        def whole(judged: Sequence[Judged], completions: Sequence[Completion]) -> Made:
+            return together(judged, completions, sources, (prompt.name,), {})
+
+        return await first_that_passes(ask, requests, parts, judge, whole)
 
     def _judge(self, answer: str, part: _Part, field: str, prompt: str, language: Language) -> Judged:
         text = tagged(answer, "translation", part.text)

@@ -5,6 +5,7 @@ rewritten in chunks, all asked at once, and is accepted only if all of them are.
 """
 
 import hashlib
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -12,10 +13,10 @@ from pydantic import Field, field_validator, model_validator
 
 from marco_data.generation.chunks import chunks, estimated_tokens
 from marco_data.generation.frame import strip_frame
-from marco_data.generation.generator import NOT_RECORDED, REFUSED_BY_SERVER, TOO_LONG, Ask
+from marco_data.generation.generator import NOT_RECORDED, REFUSED_BY_SERVER, TOO_LONG, Ask, Completion
 from marco_data.generation.guards import REASONS, Limits, Verdict, check, repetition
 from marco_data.generation.maker import Made, Maker, Seed
-from marco_data.generation.parts import CHUNK_FAILED, UNPARSABLE, Judged, ask_all, judged, tagged, together
+from marco_data.generation.parts import CHUNK_FAILED, UNPARSABLE, Judged, first_that_passes, tagged, together
 from marco_data.generation.prompt import Prompt, load_prompt
 from marco_data.generation.wording import wording
 from marco_data.languages import LANGUAGES, Language
@@ -138,13 +139,16 @@ class Rephrase(Maker):
             prompt.request(values_for(prompt, language, document=source), sample=ordinal, attempt=attempt)
             for source in sources
         ]
-        completions = await ask_all(ask, requests)
         judge = partial(self._judge, prompt=prompt.instructions(values_for(prompt, language)), language=language)
-        made = together(judged(completions, sources, judge), completions, sources, (prompt.name,), labels)
-        loops = repetition(made.text, language, self.limits) if made.text and len(sources) > 1 else None
-        if loops:  # each chunk by itself may pass with the sentence that all of them share
-            return Made(None, loops.reason, loops.measured, made.text or "", made.prompts, made.labels)
-        return made
+
+        def whole(parts: Sequence[Judged], completions: Sequence[Completion]) -> Made:
+            made = together(parts, completions, sources, (prompt.name,), labels)
+            loops = repetition(made.text, language, self.limits) if made.text and len(parts) > 1 else None
+            if loops:  # each chunk by itself may pass with the sentence that all of them share
+                return Made(None, loops.reason, loops.measured, made.text or "", made.prompts, made.labels)
+            return made
+
+        return await first_that_passes(ask, requests, sources, judge, whole)
 
     def _judge(self, answer: str, source: str, prompt: str, language: Language) -> Judged:
         text = tagged(answer, TAG, source)
