@@ -16,11 +16,8 @@ CODE = LIBRARY + sorted((ROOT / "pipelines").rglob("*.py")) + sorted((ROOT / "re
 ROOMS = {
     "ray": ["marco_data/ray_executor.py"],
     "numba": ["marco_data/kernels/"],
-    "typer": ["marco_data/cli.py", "marco_data/cli_duplicates.py", "marco_data/options.py"],
-    "rich": [
-        *("marco_data/cli.py", "marco_data/progress.py", "marco_data/report.py", "marco_data/report_evidence.py"),
-        "marco_data/side_by_side.py",
-    ],
+    "typer": ["marco_data/cli", "marco_data/options.py"],
+    "rich": ["marco_data/cli", "marco_data/progress.py", "marco_data/report", "marco_data/side_by_side.py"],
     "fasttext": ["marco_data/languages/"],
     "trafilatura": ["marco_data/sources/"],
     "lxml": ["marco_data/sources/"],
@@ -35,6 +32,7 @@ ROOMS = {
     "datatrove": ["marco_data/steps/datatrove_filter.py"],
     "tokenizers": ["marco_data/tokenizer.py"],
     "fastokens": ["marco_data/fast_encoder.py"],
+    "aiohttp": ["marco_data/generation/endpoint.py"],
     # Heavy ones, each with a room of its own once it is built; until then nobody's.
     "torch": [],
     "vllm": [],

@@ -26,7 +26,7 @@ import regex
 from pydantic import BaseModel, ConfigDict, Field
 
 from marco_data.generation import claims, phrases
-from marco_data.generation.answer_language import foreign_letters, other_language, own_letters, prose
+from marco_data.generation.answer_language import other_language, prose, script_shares
 from marco_data.generation.generator import ERROR, LENGTH, Completion
 from marco_data.languages import Language
 from marco_data.languages.script import script_letters
@@ -180,11 +180,9 @@ def meta_text(text: str, language: Language, source: str = "") -> Verdict | None
 
 def wrong_script(text: str, language: Language, limits: Limits = DEFAULT, source: str = "") -> Verdict | None:
     """`wrong_script`: too few letters in the language's scripts, or any in one that nothing accounts for."""
-    bare = prose(text)
-    own = round(own_letters(bare, language), 4)
+    own, foreign = script_shares(prose(text), language, source)
     if limits.min_own_letters is not None and own < limits.min_own_letters:
         return Verdict("wrong_script", own)
-    foreign = round(foreign_letters(bare, language, source), 4)
     if limits.max_foreign_letters is not None and foreign > limits.max_foreign_letters:
         return Verdict("wrong_script", foreign)
     return None
@@ -245,13 +243,11 @@ def repetition(text: str, language: Language, limits: Limits = DEFAULT) -> Verdi
     return None
 
 
-_LETTER_OR_DIGIT = regex.compile(r"[\p{L}\p{N}]")
-
-
 def loop_turns(words: list[str]) -> int:
     """How many times in a row the same words come, of up to sixteen words at a time; words of signs only left out."""
-    said = [word for word in words if _LETTER_OR_DIGIT.search(word)]
-    ids = np.unique(np.array(said), return_inverse=True)[1] if said else np.zeros(0, np.int64)
+    known: dict[str, int] = {}
+    said = [known.setdefault(word, len(known)) for word in words if word[0].isalnum() or word[-1].isalnum()]
+    ids = np.array(said, np.int64)
     most = min(1, len(said))
     for period in range(1, min(_LONGEST_TURN, len(ids) // 2) + 1):
         same = np.concatenate([[False], ids[period:] == ids[:-period], [False]])

@@ -29,18 +29,21 @@ class Beginnings:
     by_start: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def has(self, name: str) -> bool:
-        """Whether a word begins as `name` does, for three letters and at least 60 % of the name."""
+        """Whether a word begins as `name` does, for three letters and at least half of the name."""
         folded = name.casefold()
-        least = max(_LEAST, -(-len(folded) * 6 // 10))
+        least = max(_LEAST, (len(folded) + 1) // 2)
         return any(word[:least] == folded[:least] for word in self.by_start.get(folded[:_LEAST], ()))
 
 
 def words_by_beginning(text: str) -> Beginnings:
     found = Beginnings()
     for word in _WORD.findall(text):
-        for part in (word, *regex.split(r"['’-]", word)):
-            folded = part.casefold()
-            found.by_start[folded[:_LEAST]].add(folded)
+        folded = word.casefold()
+        found.by_start[folded[:_LEAST]].add(folded)
+        for mark in "'’-":
+            if mark in folded:
+                for part in folded.split(mark):
+                    found.by_start[part[:_LEAST]].add(part)
     return found
 
 

@@ -82,14 +82,3 @@ def _split(body: str) -> tuple[str, str]:
         end = asked.end() if asked else (body.find("\n") + 1 or len(body))
         problem, solution = body[:end], body[end:]
     return _PROBLEM.sub("", problem).strip(), solution.strip()
-
-
-def chunks(text: str, characters: int) -> list[str]:
-    """The text cut at its paragraphs into pieces of at most so many characters, where paragraphs allow."""
-    cut: list[str] = []
-    for paragraph in regex.split(r"\n{2,}", text):
-        if cut and len(cut[-1]) + 2 + len(paragraph) <= characters:
-            cut[-1] += "\n\n" + paragraph
-        else:
-            cut.append(paragraph)
-    return cut

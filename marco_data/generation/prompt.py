@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from marco_data.errors import RecipeError
 from marco_data.generation.generator import Request, Sampling
+from marco_data.yaml_lines import read_yaml
 
 SHIPPED = Path(__file__).with_name("prompts")
 
@@ -102,9 +103,7 @@ def shipped() -> list[str]:
 
 @lru_cache(maxsize=256)
 def _read(path: Path, mtime_ns: int, size: int) -> Prompt:
-    from marco_data.recipe import read_yaml  # which imports the makers, and they this module
-
-    values, lines = read_yaml(path)
+    values, lines = read_yaml(path, a="prompt")
     try:
         file = _File.model_validate(values)
     except ValidationError as error:

@@ -34,11 +34,12 @@ def values_for(prompt: Prompt, language: Language, **more: str) -> dict[str, str
     return {name: value for name, value in values.items() if name in prompt.placeholders}
 
 
-def checked_prompt(name: str, known: frozenset[str]) -> Prompt:
-    """The prompt of that name, which has a place for the document and asks for nothing but `known` values."""
+def checked_prompt(name: str, known: frozenset[str], needed: tuple[str, ...] = ("document",)) -> Prompt:
+    """The prompt of that name, which has a place for all `needed` values and asks for nothing but `known` ones."""
     prompt = load_prompt(name)
-    if "document" not in prompt.placeholders:
-        raise ValueError(f"the prompt `{name}` has no place for [[document]]")
+    for value in needed:
+        if value not in prompt.placeholders:
+            raise ValueError(f"the prompt `{name}` has no place for [[{value}]]")
     if unknown := sorted(prompt.placeholders - known):
         have = ", ".join(f"[[{value}]]" for value in sorted(known))
         raise ValueError(f"the prompt `{name}` asks for [[{']], [['.join(unknown)}]]; there is {have}")
@@ -95,6 +96,7 @@ class Rephrase(Maker):
 
     name = "rephrase"
     part = "rephrase"
+    replaces = True
     reasons: ClassVar[frozenset[str]] = ANSWER_REASONS | {CHUNK_FAILED}
     packages = ("icu4py",)
 
