@@ -72,6 +72,10 @@ class Stem(Maker):
         named = {field: [prompt.name, prompt.digest] for field, prompt in loaded.items()}
         return with_prompts(super().identity(), **{"solve_prompt": [], **named})
 
+    def later_calls(self) -> Mapping[str, int]:
+        """A problem is solved again once its translation has passed."""
+        return {load_prompt(self.solve_prompt).name: self.verify} if self.verify else {}
+
     async def make(self, seed: Seed, language: Language, ordinal: int, ask: Ask, attempt: int) -> Made:
         """The seed in `language`. A further ordinal is another sample of the same translation."""
         found = find(seed.text) if seed.language == _ENGLISH.code else None

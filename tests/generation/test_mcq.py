@@ -363,6 +363,13 @@ def test_an_attempt_is_in_every_request():
     assert len(ask.asked) == 11
 
 
+def test_later_calls_are_those_of_an_accepted_question():
+    ask = Model()
+    assert make(ask, Mcq(open_book=3, closed_book=2)).reason is None
+    asked = Counter(request.prompt for request in ask.asked)
+    assert asked == {"mcq_score@1": 1, "mcq_expand@1": 1, **Mcq(open_book=3, closed_book=2).later_calls()}
+
+
 def test_fewer_leaves_than_questions_are_refused():
     with pytest.raises(ValueError, match="raise `leaves`"):
         Mcq(questions=5, leaves=4)
