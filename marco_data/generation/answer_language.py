@@ -6,6 +6,7 @@ confuses with the wanted language counts only where the whole answer is the neig
 too short to tell nothing is said but its script.
 """
 
+import re
 from functools import cache
 
 import numpy as np
@@ -47,10 +48,12 @@ _NO_PROSE = regex.compile(
     regex.DOTALL,
 )
 
+_MAY_HOLD_MORE = re.compile(r"[`$@]|\\[(\[]|://|www\.")
+
 
 def prose(text: str) -> str:
     """`text` without code, formulas and addresses."""
-    return str(_NO_PROSE.sub(" ", text))
+    return str(_NO_PROSE.sub(" ", text)) if _MAY_HOLD_MORE.search(text) else text
 
 
 @cache
@@ -64,20 +67,21 @@ def _model() -> LanguageModel:
     return load_model("embedded", Tools())
 
 
-def foreign_letters(text: str, language: Language, source: str = "") -> float:
-    """The share of the letters of `text` in scripts of neither the language, nor Latin, nor `source`."""
-    counts = script_letters(text)
-    allowed = {"Latn", *own_scripts(language), *script_letters(source)}
-    total = sum(counts.values())
-    return sum(n for script, n in counts.items() if script not in allowed) / total if total else 0.0
+def script_shares(text: str, language: Language, source: str = "") -> tuple[float, float]:
+    """The shares of the letters of `text` in the language's scripts, and in scripts that nothing accounts for.
 
-
-def own_letters(text: str, language: Language) -> float:
-    """The share of the letters of `text` in the scripts of the language; 1 without a letter."""
+    Latin letters may be a name's and Greek ones a formula's, and any others the source's. (1, 0) without a letter.
+    """
     counts = script_letters(text)
     total = sum(counts.values())
+    if not total:
+        return 1.0, 0.0
     own = own_scripts(language)
-    return sum(n for script, n in counts.items() if script in own) / total if total else 1.0
+    foreign = {script: letters for script, letters in counts.items() if script not in own | {"Latn", "Grek"}}
+    if foreign:
+        known = script_letters(source)
+        foreign = {script: letters for script, letters in foreign.items() if script not in known}
+    return round(sum(counts.get(script, 0) for script in own) / total, 4), round(sum(foreign.values()) / total, 4)
 
 
 @cache

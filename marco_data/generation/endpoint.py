@@ -155,7 +155,8 @@ class Endpoint:
                 came = _redirected(reply) or read_reply(reply.status, bytes(text))
                 if reply.status == 404 and self._answered:
                     came = Fault(Kind.AGAIN, "HTTP 404 from a server that has answered before")
-                asked = _asked(reply.headers.get("Retry-After", ""), datetime.now(UTC))
+                after = reply.headers.get("Retry-After")
+                asked = 0.0 if after is None else _asked(after, datetime.now(UTC))
         except aiohttp.ConnectionTimeoutError:
             return Fault(Kind.DOWN, "cannot connect (no answer)"), 0.0
         except TimeoutError:

@@ -26,11 +26,11 @@ import regex
 from pydantic import BaseModel, ConfigDict, Field
 
 from marco_data.generation import claims, phrases
-from marco_data.generation.answer_language import foreign_letters, other_language, own_letters, prose
+from marco_data.generation.answer_language import other_language, prose, script_shares
 from marco_data.generation.generator import ERROR, LENGTH, Completion
 from marco_data.languages import Language
 from marco_data.languages.script import script_letters
-from marco_data.quality_metrics import duplicate_n_grams, top_n_gram
+from marco_data.quality_metrics import duplicate_n_grams
 from marco_data.steps.sign import Sign
 from marco_data.words import split_words, texts_of
 
@@ -59,10 +59,11 @@ class Limits(BaseModel):
     max_length_ratio: float | None = Field(3.0, ge=0)
     min_translated_ratio: float | None = Field(0.5, ge=0)  # the same of translations
     max_translated_ratio: float | None = Field(2.0, ge=0)
-    max_repetition: float | None = Field(0.3, ge=0)
+    max_turns: int | None = Field(6, ge=1)  # of the same words in a row
+    max_repetition: float | None = Field(0.3, ge=0)  # characters in five words in a row that were there before
     max_copied: float | None = Field(0.85, ge=0, le=1)  # shingles of the answer that are the source's
     min_overlap: float | None = Field(0.22, ge=0, le=1)  # runs of letters of the answer that are the source's
-    min_survivors: float | None = Field(0.3, ge=0, le=1)  # of a translation: numbers, addresses, Latin names
+    min_survivors: float | None = Field(0.2, ge=0, le=1)  # of a translation: numbers, addresses, Latin names
     max_invented_numbers: int | None = Field(0, ge=0)
     max_invented_numbers_translated: int | None = Field(1, ge=0)  # people convert measures: 0.6 % of news have more
     max_invented_urls: int | None = Field(0, ge=0)
@@ -179,11 +180,9 @@ def meta_text(text: str, language: Language, source: str = "") -> Verdict | None
 
 def wrong_script(text: str, language: Language, limits: Limits = DEFAULT, source: str = "") -> Verdict | None:
     """`wrong_script`: too few letters in the language's scripts, or any in one that nothing accounts for."""
-    bare = prose(text)
-    own = round(own_letters(bare, language), 4)
+    own, foreign = script_shares(prose(text), language, source)
     if limits.min_own_letters is not None and own < limits.min_own_letters:
         return Verdict("wrong_script", own)
-    foreign = round(foreign_letters(bare, language, source), 4)
     if limits.max_foreign_letters is not None and foreign > limits.max_foreign_letters:
         return Verdict("wrong_script", foreign)
     return None
@@ -226,13 +225,35 @@ def length_ratio(text: str, source: str, limits: Limits = DEFAULT, same_language
     return Verdict("too_long", ratio) if most is not None and ratio > most else None
 
 
+_LONGEST_TURN = 16  # words of what a loop says over and over
+_LETTER_RUN = regex.compile(r"(\p{L})\1{19,}")
+
+
 def repetition(text: str, language: Language, limits: Limits = DEFAULT) -> Verdict | None:
-    """`repetition`: too many characters in n-grams that were there before."""
-    if limits.max_repetition is None:
-        return None
+    """`repetition`: the model says the same over and over, or too much of it in runs of five words that were there."""
     words = split_words(text, language)
-    share = max(duplicate_n_grams(text, words, 5), top_n_gram(text, words, 2))
-    return Verdict("repetition", round(share, 4)) if round(share, 4) > limits.max_repetition else None
+    if limits.max_turns is not None:
+        turns = loop_turns(words)
+        if turns > limits.max_turns or _LETTER_RUN.search(text):
+            return Verdict("repetition", turns)
+    if limits.max_repetition is not None:
+        share = round(duplicate_n_grams(text, words, 5), 4)
+        if share > limits.max_repetition:
+            return Verdict("repetition", share)
+    return None
+
+
+def loop_turns(words: list[str]) -> int:
+    """How many times in a row the same words come, of up to sixteen words at a time; words of signs only left out."""
+    known: dict[str, int] = {}
+    said = [known.setdefault(word, len(known)) for word in words if word[0].isalnum() or word[-1].isalnum()]
+    ids = np.array(said, np.int64)
+    most = min(1, len(said))
+    for period in range(1, min(_LONGEST_TURN, len(ids) // 2) + 1):
+        same = np.concatenate([[False], ids[period:] == ids[:-period], [False]])
+        ends = np.flatnonzero(~same)
+        most = max(most, 1 + int(np.diff(ends).max() - 1) // period)
+    return most
 
 
 def overlap(text: str, source: str, language: Language, limits: Limits = DEFAULT) -> Verdict | None:
@@ -276,7 +297,7 @@ def _runs(text: str, language: Language) -> set[str]:
     return {word[i : i + size] for word in words for i in range(len(word) - size + 1)}
 
 
-_LEAST_SURVIVORS = 3
+_LEAST_SURVIVORS = 4
 
 
 def survivors(text: str, source: str, language: Language, limits: Limits = DEFAULT) -> Verdict | None:

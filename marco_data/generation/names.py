@@ -38,9 +38,12 @@ class Beginnings:
 def words_by_beginning(text: str) -> Beginnings:
     found = Beginnings()
     for word in _WORD.findall(text):
-        for part in (word, *regex.split(r"['’-]", word)):
-            folded = part.casefold()
-            found.by_start[folded[:_LEAST]].add(folded)
+        folded = word.casefold()
+        found.by_start[folded[:_LEAST]].add(folded)
+        for mark in "'’-":
+            if mark in folded:
+                for part in folded.split(mark):
+                    found.by_start[part[:_LEAST]].add(part)
     return found
 
 

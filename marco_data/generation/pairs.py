@@ -44,9 +44,12 @@ class Pair(BaseModel):
 
 
 def read_pairs(completion: str) -> list[Pair | Verdict] | Verdict:
-    """The pairs of a completion, each for itself `unparsable` where it is none; the whole where it is not such JSON."""
+    """The pairs of a completion, each for itself `unparsable` where it is none; the whole where it is not such JSON.
+
+    Text with an escaped lone surrogate is none.
+    """
     try:
-        value = json.loads(guards.readable(strip_frame(completion)))
+        value = json.loads(strip_frame(completion))
     except (ValueError, RecursionError):
         return Verdict(UNPARSABLE)
     if not isinstance(value, dict) or not isinstance(value.get("pairs"), list):
@@ -69,7 +72,7 @@ def _pair(item: object) -> Pair | Verdict:
 
 
 def _line(text: str) -> str:
-    return " ".join(guards.readable(text).split())
+    return " ".join(text.split())
 
 
 def judge(

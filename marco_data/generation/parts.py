@@ -7,10 +7,11 @@ what the parts say.
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from marco_data.generation.generator import NOT_RECORDED, Ask, Completion, Request
-from marco_data.generation.guards import Verdict, finished
+from marco_data.generation.guards import Verdict, finished, readable
 from marco_data.generation.maker import Made
 
 UNPARSABLE, META_TEXT, CHUNK_FAILED = "unparsable", "meta_text", "chunk_failed"
@@ -21,15 +22,19 @@ Judged = str | Verdict
 
 
 async def ask_all(ask: Ask, requests: Iterable[Request]) -> list[Completion]:
-    """The completions of all requests, in their order, asked at once; none is left running when one raises."""
+    """The completions of all requests, in their order, asked at once; none is left running when one raises.
+
+    Lone surrogates, which JSON can hold and no file can, are `?` in them.
+    """
     tasks = [asyncio.ensure_future(ask(request)) for request in requests]
     try:
-        return await asyncio.gather(*tasks)
+        completions = await asyncio.gather(*tasks)
     except BaseException:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
+    return [replace(completion, text=readable(completion.text)) for completion in completions]
 
 
 def tagged(text: str, tag: str, source: str) -> Judged:

@@ -90,7 +90,7 @@ class Qa(Maker):
         if isinstance(passage, Verdict):
             return Made(None, passage.reason, passage.measured, seed.text, (prompt.name,))
         values = values_for(prompt, language, document=passage, **self._more)
-        completion = await ask(prompt.request(values, sample=ordinal, attempt=attempt))
+        (completion,) = await ask_all(ask, [prompt.request(values, sample=ordinal, attempt=attempt)])
         found = finished(completion) or pairs.read_pairs(completion.text)
         if isinstance(found, Verdict):
             return Made(None, found.reason, found.measured, completion.text or passage, (prompt.name,))

@@ -99,7 +99,9 @@ def seeds_of(recipe: Recipe) -> dict[str, list[tuple[str, Seed]]]:
             for row, verdict in zip(rows, verdicts, strict=True):
                 for name, entry in recipe.generate.items():
                     if chosen(verdict, entry):
-                        seed = Seed(row["id"], row["text"], verdict["language"], row["source"], row["url"], row["licence"])
+                        seed = Seed(
+                            row["id"], row["text"], verdict["language"], row["source"], row["url"], row["licence"]
+                        )
                         found[name].append((row["source_id"] or row["url"], seed))
     return found
 
@@ -202,7 +204,9 @@ def make(out: Path) -> list[str]:
             continue
         for prompt, answers in document.answers.items():
             if document.asked.get(prompt, 0) < len(answers):
-                book.wrong.append(f"{document.named}: {prompt or 'its prompt'} asks for less than {len(answers)} answers")
+                book.wrong.append(
+                    f"{document.named}: {prompt or 'its prompt'} asks for less than {len(answers)} answers"
+                )
     if not book.wrong:
         out.mkdir(parents=True, exist_ok=True)
         write_recorded(out / "completions.jsonl", book.rows)
