@@ -39,7 +39,13 @@ NEIGHBOUR = {
     **{"rus_Cyrl": "ukr_Cyrl", "ukr_Cyrl": "rus_Cyrl", "bul_Cyrl": "srp_Cyrl", "srp_Cyrl": "bul_Cyrl"},
     **{"azj_Latn": "tur_Latn", "tur_Latn": "azj_Latn", "zho_Hans": "jpn_Jpan", "jpn_Jpan": "zho_Hans"},
     **{"slv_Latn": "hrv_Latn", "ita_Latn": "spa_Latn", "nld_Latn": "deu_Latn", "ekk_Latn": "fin_Latn"},
-    **{"fin_Latn": "ekk_Latn", "lvs_Latn": "lit_Latn", "lit_Latn": "lvs_Latn", "lao_Laoo": "tha_Thai"},
+    **{
+        "fin_Latn": "ekk_Latn",
+        "lvs_Latn": "lit_Latn",
+        "lit_Latn": "lvs_Latn",
+        "lao_Laoo": "tha_Thai",
+        "fra_Latn": "spa_Latn",
+    },
 }
 """Whose text stands for an answer in the wrong language; French where no neighbour is named."""
 

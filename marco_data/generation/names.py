@@ -15,7 +15,8 @@ from marco_data.languages import Language
 
 _BICAMERAL = frozenset({"Latn", "Cyrl", "Grek"})
 _NOUNS_ARE_CAPITALISED = frozenset({"deu_Latn"})
-_WORD = regex.compile(r"\p{L}[\p{L}\p{M}'’-]*+")
+# Latin letters are words of their own, also where they stand between Han without a space.
+_WORD = regex.compile(r"\p{Latin}[\p{Latin}\p{M}'’-]*+|[\p{L}--\p{Latin}][[\p{L}--\p{Latin}]\p{M}'’-]*+", regex.V1)
 _LATIN = regex.compile(r"\p{Latin}{3,}")
 _INSIDE = regex.compile(r"[\p{L}\p{Nd},]['’\p{Pe}]?[ \t]+\Z")
 _LEAST = 3

@@ -16,7 +16,7 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,6 @@ from marco_data.nodes.measure import Measure
 from marco_data.recipe import Recipe, load_recipe
 from marco_data.storage import Storage
 from marco_data.tokenizer import Tokenizer
-from pipelines.build_stage import limits, text_steps
-from marco_data.steps.sign import Sign
 
 HERE = Path(__file__).resolve().parent
 WRITTEN = ("rephrase", "qa", "stem", "mcq")
@@ -66,10 +64,10 @@ class Document:
         return {**line, "verdict": "rejected", "reason": self.verdict}
 
 
-def written() -> Iterator[Document]:
-    """Every wanted document of `generation/*.yaml`."""
+def written(folder: Path) -> Iterator[Document]:
+    """Every wanted document of the files in `folder`."""
     for name in WRITTEN:
-        for item in yaml.safe_load((HERE / "generation" / f"{name}.yaml").read_text(encoding="utf-8")):
+        for item in yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")):
             answers = item["answers"] if isinstance(item["answers"], dict) else {"": item["answers"]}
             language = canonical(item["language"]).code
             yield Document(item["entry"], item["seed"], language, item["verdict"], answers)
@@ -78,28 +76,25 @@ def written() -> Iterator[Document]:
 def seeds_of(recipe: Recipe) -> dict[str, list[tuple[str, Seed]]]:
     """The seeds that each entry of `generate` has, by the entry's name, each with the name it is found by."""
     names = {name for entry in recipe.generate.values() for name in entry.seeds.sources or recipe.sources}
-    sign = Sign(hashes=recipe.steps.dedup.hashes, frames=recipe.steps.sign.frames)
-    measure = Measure(
-        sources={name: recipe.sources[name] for name in sorted(names)},
-        steps=text_steps(recipe, sign),
-        languages=recipe.languages,
-        shard_bytes=recipe.shards.bytes,
-        max_document_bytes=recipe.shards.max_document_bytes,
-        floor=recipe.steps.identify_language.floor,
-        keep_dropped=recipe.keep_dropped.text,
-    )
+    plan = recipe.pipeline_function()(recipe)
+    every, decide = plan.node("measure"), plan.node("decide")
+    assert isinstance(every, Measure)
+    assert isinstance(decide, Decide)
+    measure = replace(every, sources={name: recipe.sources[name] for name in sorted(names)})
     found: dict[str, list[tuple[str, Seed]]] = {name: [] for name in recipe.generate}
     with tempfile.TemporaryDirectory() as folder:
         storage = Storage(folder)
-        plan = Dataset().then(measure).then(Decide(measure=measure, steps=limits(recipe)))
-        done = run(plan, storage, LocalExecutor(), Silent()).records
-        for read, decided in zip(done["measure"], done["decide"], strict=True):
-            rows = storage.read_table(read.data[0].path).to_pylist()
+        read = Dataset().then(measure).then(replace(decide, measure=measure))
+        done = run(read, storage, LocalExecutor(), Silent()).records
+        for measured, decided in zip(done["measure"], done["decide"], strict=True):
+            rows = storage.read_table(measured.data[0].path).to_pylist()
             verdicts = storage.read_table(decided.data[0].path).to_pylist()
             for row, verdict in zip(rows, verdicts, strict=True):
                 for name, entry in recipe.generate.items():
                     if chosen(verdict, entry):
-                        seed = Seed(row["id"], row["text"], verdict["language"], row["source"], row["url"], row["licence"])
+                        seed = Seed(
+                            row["id"], row["text"], verdict["language"], row["source"], row["url"], row["licence"]
+                        )
                         found[name].append((row["source_id"] or row["url"], seed))
     return found
 
@@ -179,10 +174,10 @@ class Book:
         return found[1]
 
 
-def make(out: Path) -> list[str]:
-    """Write both files below `out`; what is wrong with what is written, and then nothing is."""
+def make(out: Path, folder: Path = HERE / "generation") -> list[str]:
+    """Write both files below `out`; or say what is wrong with what is written in `folder`."""
     recipe = load_recipe(HERE / "stage4.yaml")
-    documents = list(written())
+    documents = list(written(folder))
     by_name = {(d.entry, d.seed, d.language): d for d in documents}
     book = Book(recipe)
     if len(by_name) < len(documents):
@@ -202,7 +197,9 @@ def make(out: Path) -> list[str]:
             continue
         for prompt, answers in document.answers.items():
             if document.asked.get(prompt, 0) < len(answers):
-                book.wrong.append(f"{document.named}: {prompt or 'its prompt'} asks for less than {len(answers)} answers")
+                book.wrong.append(
+                    f"{document.named}: {prompt or 'its prompt'} asks for less than {len(answers)} answers"
+                )
     if not book.wrong:
         out.mkdir(parents=True, exist_ok=True)
         write_recorded(out / "completions.jsonl", book.rows)

@@ -1,7 +1,8 @@
 """Make the sample's input files from its prose: `python recipes/sample/make_sample.py [--out FOLDER]`.
 
 In: `text/*.txt` (original prose, a document after each `== slug`), `planted.yaml` (what is planted, and what must
-become of it), `noisy.yaml` (posts of a forum) and `problems.txt` (with their solutions). Out: `sources/` in every format the readers know, and `expected.jsonl`, a line a document.
+become of it), `noisy.yaml` (posts of a forum) and `problems.txt` (with their solutions). Out: `sources/` in every
+format the readers know, and `expected.jsonl`, a line a document.
 The same text gives the same bytes: no clock, no chance; rows are in the order of the SHA-256 of their keys.
 
 The first document of each language becomes a web page, the second a JSONL record, the third a Parquet row, a

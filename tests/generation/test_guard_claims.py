@@ -135,6 +135,8 @@ def test_an_address_that_the_source_lacks_is_invented(text, expected):
         ("de", "ein Haus", "das schöne Gebäude am Fluss", []),  # nouns are capitalised
         ("th", "ห้องสมุด", "ห้องสมุด Velkonberg", ["Velkonberg"]),
         ("th", "ห้องสมุด iPhone", "ใช้ iPhone", []),
+        ("zh", "在GitHub上使用Linux的人", "使用GitHub和Linux", []),
+        ("zh", "在GitHub上使用Linux的人", "使用Windows", ["Windows"]),
         ("ar", "مكتبة", "مكتبة", []),
     ],
 )

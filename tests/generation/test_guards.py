@@ -116,6 +116,22 @@ def test_chinese_words_that_slip_into_another_writing_are_rejected(language):
     assert reason(f"{text} 图书馆", language, source=f"{text} 图书馆", limits=Limits(max_copied=None)) is None
 
 
+TRADITIONAL = "鎮上的圖書館於1987年開放，每年借出42000本書。星期六上午，志願者在市政廳後面的花園裡給孩子們讀故事。"
+MALAY = (
+    "Perpustakaan bandar itu dibuka pada tahun 1987 dan meminjamkan 42,000 buah buku setiap tahun. Pada pagi Sabtu, "
+    "sukarelawan membacakan cerita kepada kanak-kanak di taman di belakang dewan bandaraya kerana ibu bapa mereka "
+    "sibuk bekerja. Ahli perpustakaan boleh meminjam enam buah buku sekali gus, manakala pelajar universiti pula boleh "
+    "meminjam sehingga sepuluh buah. Encik Rahman berkata beliau gembira dengan sambutan orang ramai sejak tahun lepas."
+)
+
+
+def test_neighbours_are_told_apart_where_letters_or_much_evidence_do():
+    assert reason(TRADITIONAL, "zho_Hans") == "wrong_script"
+    assert reason(LIBRARY["zho_Hans"], "jpn_Jpan") == "wrong_script"
+    assert reason(MALAY, "ind_Latn") == "wrong_language"
+    assert reason(MALAY, "zsm_Latn") is None
+
+
 @pytest.mark.parametrize("text", ["Ja.", "42", "Blau und grün", "Berlin", "H₂O", "https://example.org/a"])
 def test_a_short_answer_says_nothing_of_its_language(text):
     assert reason(text, "deu_Latn") is None
