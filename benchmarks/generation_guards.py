@@ -39,9 +39,24 @@ NEIGHBOUR = {
     **{"rus_Cyrl": "ukr_Cyrl", "ukr_Cyrl": "rus_Cyrl", "bul_Cyrl": "srp_Cyrl", "srp_Cyrl": "bul_Cyrl"},
     **{"azj_Latn": "tur_Latn", "tur_Latn": "azj_Latn", "zho_Hans": "jpn_Jpan", "jpn_Jpan": "zho_Hans"},
     **{"slv_Latn": "hrv_Latn", "ita_Latn": "spa_Latn", "nld_Latn": "deu_Latn", "ekk_Latn": "fin_Latn"},
-    **{"fin_Latn": "ekk_Latn", "lvs_Latn": "lit_Latn", "lit_Latn": "lvs_Latn", "lao_Laoo": "tha_Thai"},
+    **{
+        "fin_Latn": "ekk_Latn",
+        "lvs_Latn": "lit_Latn",
+        "lit_Latn": "lvs_Latn",
+        "lao_Laoo": "tha_Thai",
+        "fra_Latn": "spa_Latn",
+    },
 }
 """Whose text stands for an answer in the wrong language; French where no neighbour is named."""
+
+STRANGERS = {
+    **{"zho_Hans": ("zho_Hant", "yue_Hant"), "nob_Latn": ("nno_Latn",), "zul_Latn": ("xho_Latn", "ssw_Latn")},
+    **{"hrv_Latn": ("bos_Latn",), "nld_Latn": ("afr_Latn",), "fas_Arab": ("prs_Arab", "pus_Arab")},
+    **{"rus_Cyrl": ("bel_Cyrl",), "bul_Cyrl": ("mkd_Cyrl",), "kaz_Cyrl": ("kir_Cyrl", "tat_Cyrl", "bak_Cyrl")},
+    **{"arb_Arab": ("snd_Arab",), "amh_Ethi": ("tir_Ethi",), "azj_Latn": ("tuk_Latn", "uzb_Latn")},
+    **{"deu_Latn": ("ltz_Latn",), "dan_Latn": ("fao_Latn",)},
+}
+"""Languages that are not ours, by the one that they would be taken for."""
 
 PROMPT = "You rewrite web pages as clear articles. Keep every fact and every number exactly as it is in the text below."
 HUMAN = ("alone", "edited", "translated")
@@ -51,7 +66,7 @@ EXPECTED = {
     "half_english": WRONG,
     "neighbour": WRONG,
     "other_text": {"off_topic"},
-    "other_translation": {"off_topic", "too_short", "too_long"},
+    "other_translation": {"off_topic", "too_short", "too_long", "invented_number"},
     "loop": {"repetition", "too_long"},
     "number": {"invented_number"},
     "url": {"invented_url"},
@@ -98,7 +113,8 @@ def main() -> None:
                 prompt=PROMPT,
             )
             hits[code, case.kind, found.reason if found else "passed"] += 1
-    text = "\n".join([*false_positives(codes, hits, asked), "", *recall(codes, hits, asked), "", cost(codes)])
+    tables = [false_positives(codes, hits, asked), recall(codes, hits, asked), strangers(codes), [cost(codes)]]
+    text = "\n\n".join("\n".join(table) for table in tables)
     print(text)
     if arguments.out:
         arguments.out.write_text(text + "\n", "utf-8")
@@ -249,6 +265,22 @@ def recall(codes: list[str], hits: Counter[tuple[str, str, str]], asked: Counter
             share = 100 * found / judged if judged else 0
             cells.append("" if not judged else f"{share:.0f}" if share >= 95 else f"**{share:.0f}**")
         lines.append(f"| {code} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def strangers(codes: list[str]) -> list[str]:
+    """How much of a language that is not ours is rejected where its neighbour was wanted."""
+    folder = data_folder()
+    assert folder is not None
+    texts: dict[str, list[str]] = {}
+    with zstandard.open(folder / "other" / "other_languages.jsonl.zst", "rt", encoding="utf-8") as file:
+        for row in map(json.loads, file):
+            texts.setdefault(row["label"], []).append(head(row["text"]))
+    lines = ["Languages that are not ours, given for one of ours", "", "| wanted | given | rejected |", "|---|---|---|"]
+    for code, label in ((own, other) for own in codes for other in STRANGERS.get(own, ())):
+        found = [check(text, language=LANGUAGES[code]) for text in texts.get(label, ())]
+        right = sum(verdict is not None and verdict.reason in WRONG for verdict in found)
+        lines.append(f"| {code} | {label} | {right} of {len(found)} |")
     return lines
 
 

@@ -5,6 +5,7 @@ begin, so that inflected forms are one. Conservative: what may well be derived, 
 Knows nothing of number words (`twenty-five`), nor of what is true.
 """
 
+import re
 from decimal import Decimal
 
 import regex
@@ -25,6 +26,7 @@ _URL = regex.compile(
     r"|(?<![\w.@])(?:[a-z0-9][a-z0-9-]*\.)+(?:com|org|net|info|edu|gov|io)\b(?:/[^\s<>\"'“”»)\]}，。、）]*)?",
     regex.IGNORECASE,
 )
+_MAY_HOLD_URL = re.compile(r"@|://|www\.|\w\.(?:com|org|net|info|edu|gov|io)", re.IGNORECASE)
 _URL_START = regex.compile(r"^(?:https?://)?(?:www\.)?", regex.IGNORECASE)
 _SCALES = (3, 4, 5, 6, 7, 8, 9, 12)  # thousand, 万, lakh, million, crore, 億, billion, 兆
 # Years of calendars that a translator converts to and from: what is added to the year of the common era.
@@ -94,11 +96,11 @@ def invented_numbers(text: str, source: str, language: Language | None = None, t
 def invented_urls(text: str, source: str) -> list[str]:
     """The addresses of pages and mail in `text` that `source` does not hold."""
     known = source.casefold()
-    return [url for url in map(_clean, _URL.findall(text)) if _URL_START.sub("", url).casefold() not in known]
+    return [url for url in _urls(text) if _URL_START.sub("", url).casefold() not in known]
 
 
-def _clean(url: str) -> str:
-    return url.rstrip(".,;:!?/*_'’”")
+def _urls(text: str) -> list[str]:
+    return [url.rstrip(".,;:!?/*_'’”") for url in _URL.findall(text)] if _MAY_HOLD_URL.search(text) else []
 
 
 def _blank(found: regex.Match[str]) -> str:
@@ -106,7 +108,7 @@ def _blank(found: regex.Match[str]) -> str:
 
 
 def _without_urls(text: str) -> str:
-    return str(_URL.sub(_blank, text))
+    return str(_URL.sub(_blank, text)) if _MAY_HOLD_URL.search(text) else text
 
 
 def _bare(text: str) -> str:
@@ -129,7 +131,7 @@ def surviving(source: str, text: str, language: Language) -> tuple[int, int]:
     known = _Known(text, None, translated=False)
     kept = sum(map(known.has, wanted))
     folded = text.casefold()
-    urls = {_URL_START.sub("", _clean(url)).casefold() for url in _URL.findall(source)}
+    urls = {_URL_START.sub("", url).casefold() for url in _urls(source)}
     kept += sum(url in folded for url in urls)
     called = list(capitalised(source)) if "Latn" in language.scripts else []
     words = words_by_beginning(text)

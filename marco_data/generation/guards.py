@@ -19,6 +19,7 @@ embedded one for languages, and no network. They do not know whether a text is t
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -26,12 +27,12 @@ import regex
 from pydantic import BaseModel, ConfigDict, Field
 
 from marco_data.generation import claims, phrases
-from marco_data.generation.answer_language import foreign_letters, other_language, own_letters, prose
+from marco_data.generation.answer_language import other_language, prose, script_shares
 from marco_data.generation.generator import ERROR, LENGTH, Completion
 from marco_data.languages import Language
 from marco_data.languages.script import script_letters
 from marco_data.quality_metrics import duplicate_n_grams
-from marco_data.steps.sign import Sign
+from marco_data.steps.sign import Shingler, Sign
 from marco_data.words import split_words, texts_of
 
 TRUNCATED, EMPTY = "truncated", "empty"
@@ -180,11 +181,9 @@ def meta_text(text: str, language: Language, source: str = "") -> Verdict | None
 
 def wrong_script(text: str, language: Language, limits: Limits = DEFAULT, source: str = "") -> Verdict | None:
     """`wrong_script`: too few letters in the language's scripts, or any in one that nothing accounts for."""
-    bare = prose(text)
-    own = round(own_letters(bare, language), 4)
+    own, foreign = script_shares(prose(text), language, source)
     if limits.min_own_letters is not None and own < limits.min_own_letters:
         return Verdict("wrong_script", own)
-    foreign = round(foreign_letters(bare, language, source), 4)
     if limits.max_foreign_letters is not None and foreign > limits.max_foreign_letters:
         return Verdict("wrong_script", foreign)
     return None
@@ -245,18 +244,18 @@ def repetition(text: str, language: Language, limits: Limits = DEFAULT) -> Verdi
     return None
 
 
-_LETTER_OR_DIGIT = regex.compile(r"[\p{L}\p{N}]")
-
-
 def loop_turns(words: list[str]) -> int:
     """How many times in a row the same words come, of up to sixteen words at a time; words of signs only left out."""
-    said = [word for word in words if _LETTER_OR_DIGIT.search(word)]
-    ids = np.unique(np.array(said), return_inverse=True)[1] if said else np.zeros(0, np.int64)
+    known: dict[str, int] = {}
+    said = [known.setdefault(word, len(known)) for word in words if word[0].isalnum() or word[-1].isalnum()]
+    ids = np.array(said, np.int64)
     most = min(1, len(said))
+    if len(known) == len(said):
+        return most
     for period in range(1, min(_LONGEST_TURN, len(ids) // 2) + 1):
-        same = np.concatenate([[False], ids[period:] == ids[:-period], [False]])
-        ends = np.flatnonzero(~same)
-        most = max(most, 1 + int(np.diff(ends).max() - 1) // period)
+        apart = np.flatnonzero(ids[period:] != ids[:-period])  # where a run of equals is broken
+        places = np.concatenate([[-1], apart, [len(ids) - period]])
+        most = max(most, 1 + int((places[1:] - places[:-1]).max() - 1) // period)
     return most
 
 
@@ -275,9 +274,14 @@ def overlap(text: str, source: str, language: Language, limits: Limits = DEFAULT
 
 def copied_share(text: str, source: str, language: Language) -> float:
     """The share of the shingles of `text` that are shingles of `source`."""
-    hashes, bounds = Sign().shingler(language)(texts_of(pa.array([text, source], pa.string())))
+    hashes, bounds = _shingler(language)(texts_of(pa.array([text, source], pa.string())))
     answer, known = hashes[: bounds[1]], hashes[bounds[1] : bounds[2]]
     return round(float(np.isin(answer, known).mean()), 4) if len(answer) else 0.0
+
+
+@cache
+def _shingler(language: Language) -> Shingler:
+    return Sign().shingler(language)
 
 
 def topic_share(text: str, source: str, language: Language) -> float:

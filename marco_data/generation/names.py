@@ -15,7 +15,8 @@ from marco_data.languages import Language
 
 _BICAMERAL = frozenset({"Latn", "Cyrl", "Grek"})
 _NOUNS_ARE_CAPITALISED = frozenset({"deu_Latn"})
-_WORD = regex.compile(r"\p{L}[\p{L}\p{M}'’-]*+")
+# Latin letters are words of their own, also where they stand between Han without a space.
+_WORD = regex.compile(r"\p{Latin}[\p{Latin}\p{M}'’-]*+|[\p{L}--\p{Latin}][[\p{L}--\p{Latin}]\p{M}'’-]*+", regex.V1)
 _LATIN = regex.compile(r"\p{Latin}{3,}")
 _INSIDE = regex.compile(r"[\p{L}\p{Nd},]['’\p{Pe}]?[ \t]+\Z")
 _LEAST = 3
@@ -29,18 +30,21 @@ class Beginnings:
     by_start: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def has(self, name: str) -> bool:
-        """Whether a word begins as `name` does, for three letters and at least 60 % of the name."""
+        """Whether a word begins as `name` does, for three letters and at least half of the name."""
         folded = name.casefold()
-        least = max(_LEAST, -(-len(folded) * 6 // 10))
+        least = max(_LEAST, (len(folded) + 1) // 2)
         return any(word[:least] == folded[:least] for word in self.by_start.get(folded[:_LEAST], ()))
 
 
 def words_by_beginning(text: str) -> Beginnings:
     found = Beginnings()
     for word in _WORD.findall(text):
-        for part in (word, *regex.split(r"['’-]", word)):
-            folded = part.casefold()
-            found.by_start[folded[:_LEAST]].add(folded)
+        folded = word.casefold()
+        found.by_start[folded[:_LEAST]].add(folded)
+        for mark in "'’-":
+            if mark in folded:
+                for part in folded.split(mark):
+                    found.by_start[part[:_LEAST]].add(part)
     return found
 
 

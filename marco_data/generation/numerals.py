@@ -6,6 +6,7 @@ and those in Han characters are read on request, because they are more often let
 nothing of units, of number words, or of what is true.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,10 +38,10 @@ _ENGLISH_TENS = {
     **{"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90}
 }
 _ENGLISH_SCALES = {"hundred": 100, "thousand": 1000, "dozen": 12}
-_ENGLISH = regex.compile(
-    rf"\b(?:(?P<tens>{'|'.join(_ENGLISH_TENS)})(?:[ -](?P<after>{'|'.join(list(_ENGLISH_ONES)[:9])}))?"
-    rf"|(?P<ones>{'|'.join(sorted(_ENGLISH_ONES, key=len, reverse=True))}))?[ -]?(?P<scale>hundred|thousand|dozen)?\b",
-    regex.IGNORECASE,
+_ENGLISH = re.compile(
+    rf"\b(?:(?:(?P<tens>{'|'.join(_ENGLISH_TENS)})(?:[ -](?P<after>{'|'.join(list(_ENGLISH_ONES)[:9])}))?"
+    rf"|(?P<ones>{'|'.join(sorted(_ENGLISH_ONES, key=len, reverse=True))}))(?:[ -](?P<scale>hundred|thousand|dozen))?"
+    r"|(?P<alone>hundred|thousand|dozen))s?\b"
 )
 _LONGEST = 40  # digits; what is longer is a code, compared as it is written
 
@@ -75,11 +76,9 @@ def english_values(text: str) -> set[Decimal]:
     """The values of the English number words of a text: twenty-five, three hundred. What most is translated from."""
     found = set()
     for word in _ENGLISH.finditer(text.casefold()):
-        if word.group():
-            tens, after, ones, scale = word.group("tens", "after", "ones", "scale")
-            value = _ENGLISH_TENS.get(tens, 0) + _ENGLISH_ONES.get(after, 0) + _ENGLISH_ONES.get(ones, 0)
-            found.add(Decimal((value or 1) * _ENGLISH_SCALES.get(scale, 1)))
-            found.add(Decimal(value))
+        tens, after, ones, scale, alone = word.group("tens", "after", "ones", "scale", "alone")
+        value = _ENGLISH_TENS.get(tens, 0) + _ENGLISH_ONES.get(after, 0) + _ENGLISH_ONES.get(ones, 0)
+        found.add(Decimal(_ENGLISH_SCALES[alone] if alone else value * _ENGLISH_SCALES.get(scale, 1)))
     return found
 
 
@@ -121,6 +120,7 @@ def _han(numeral: str) -> int:
     if not any(sign in _HAN_UNITS or sign in _HAN_GROUPS for sign in numeral):
         return int("".join(str(_HAN_DIGITS[sign]) for sign in numeral[:_LONGEST]))
     total = group = digit = 0
+    least = 10**12
     for sign in numeral:
         if sign in _HAN_DIGITS:
             digit = _HAN_DIGITS[sign]
@@ -128,6 +128,10 @@ def _han(numeral: str) -> int:
             group += (digit or 1) * _HAN_UNITS[sign]
             digit = 0
         else:
-            total = (total + group + digit or 1) * _HAN_GROUPS[sign]
-            group = digit = 0
+            unit = _HAN_GROUPS[sign]
+            if unit < least:  # 一亿二千万
+                total += (group + digit or 1) * unit
+            else:  # 三万亿
+                total = (total + group + digit) * unit
+            group, digit, least = 0, 0, unit
     return total + group + digit

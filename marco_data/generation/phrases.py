@@ -16,7 +16,7 @@ readers do not see left out. Knows nothing of what the text says between its beg
 
 import csv
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import NamedTuple
 
@@ -26,9 +26,13 @@ _HEAD = 400  # characters of a beginning and of a last paragraph that are read
 _FRAME = r"[\s\p{P}\p{S}]*"
 _COLON = r":：፦፡៖"
 _NO_WORD_ENDS = regex.compile(r"[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}]")
-# Zero width space, non-joiner and joiner, tatweel, soft hyphen, the dot that folding leaves of a Turkish capital.
-_UNSEEN = {ord(c): None for c in "\u200b\u200c\u200d\u2060\ufeff\u0640\u00ad\u0307"}
-_ALIKE = {ord(a): b for a, b in zip("’‘ʼ`يىك", "''''ییک", strict=True)}
+# Zero width space, non-joiner and joiner, tatweel, soft hyphen, the dot that folding leaves of a Turkish capital; then
+# apostrophes, and Arabic letters that Persian writes otherwise.
+_ALIKE: dict[int, str | None] = {
+    **dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u0640\u00ad\u0307")),
+    **{ord("\u2019"): "'", ord("\u2018"): "'", ord("\u02bc"): "'"},
+    **{ord("ي"): "ی", ord("ى"): "ی", ord("ك"): "ک"},
+}
 
 
 class _Patterns(NamedTuple):
@@ -60,12 +64,14 @@ def holds(text: str, phrase: str) -> bool:
     return phrase in _normal(text)
 
 
+@lru_cache(maxsize=4)
 def _head(text: str) -> str:
     text = text.lstrip()[:_HEAD]
     first, line_end, rest = text.partition("\n")
     return _normal(first) + (line_end + _normal(rest) if line_end else "")
 
 
+@lru_cache(maxsize=4)
 def _last(text: str) -> str:
     text = text.rstrip()
     return _normal(text[text.rfind("\n") + 1 :][:_HEAD])
@@ -73,8 +79,8 @@ def _last(text: str) -> str:
 
 def _normal(text: str) -> str:
     """Without what readers do not see, in one case, with one space for each white space."""
-    bare = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).translate(_UNSEEN)
-    return " ".join(bare.translate(_ALIKE).split())
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return " ".join((folded if folded.isascii() else folded.translate(_ALIKE)).split())
 
 
 @cache
