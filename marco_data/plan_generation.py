@@ -163,7 +163,7 @@ def _rate(node: Generate, measured: Sequence[RequestCount]) -> Rate | None:
     pool = node.pool
     if pool is not None and pool.tokens_per_second is not None:
         return Rate(pool.tokens_per_second, pool.gpus if isinstance(pool, VllmPool) else 1.0, "stated in --pools")
-    return measured_rate(measured, node.model.named)
+    return measured_rate(measured, node.model.named, node.entry.make.name)
 
 
 def prompts_of(writers: Sequence[Generate]) -> list[Prompt]:

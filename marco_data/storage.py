@@ -152,13 +152,18 @@ class Storage:
     @contextmanager
     def parquet(self, path: str) -> Iterator[pq.ParquetFile]:
         """Raises DamagedFile, also from what is read of it, where the bytes are not those that were written."""
-        with damage_told(path), ExitStack() as opened:
-            if self._local is not None:
-                file = pq.ParquetFile(self._local / path, memory_map=True, page_checksum_verification=True)
-            else:
-                source = opened.enter_context(self.open(path))
-                file = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
-            yield opened.enter_context(file)
+        try:
+            with ExitStack() as opened:
+                if self._local is not None:
+                    file = pq.ParquetFile(self._local / path, memory_map=True, page_checksum_verification=True)
+                else:
+                    source = opened.enter_context(self.open(path))
+                    file = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
+                yield opened.enter_context(file)
+        except (pa.ArrowInvalid, OSError) as error:
+            if any(sign in str(error) for sign in DAMAGE):
+                raise DamagedFile(path, str(error).splitlines()[0]) from error
+            raise
 
     # -- writing ------------------------------------------------------------------------------------------
 
@@ -269,17 +274,6 @@ class Storage:
             file.flush()
             os.fsync(file.fileno())
         return temporary
-
-
-@contextmanager
-def damage_told(path: str) -> Iterator[None]:
-    """What pyarrow raises about bytes that are not those written, as DamagedFile."""
-    try:
-        yield
-    except (pa.ArrowInvalid, OSError) as error:
-        if any(sign in str(error) for sign in DAMAGE):
-            raise DamagedFile(path, str(error).splitlines()[0]) from error
-        raise
 
 
 def write_parquet(storage: Storage, stem: str, groups: Iterable[pa.Table], schema: pa.Schema) -> DataFile:

@@ -50,6 +50,8 @@ _READ_ENGLISH = regex.compile(
 )
 _READ_ANY = regex.compile(rf"(?P<minus>(?<![\w)])-\ ?)?(?:{_TOKEN.format(number=_ANY)}){_TAIL}", regex.X | regex.I)
 
+_LONGEST = 80  # characters; what is longer is a code, not a quantity
+
 _UNIT = regex.compile(
     r"\d\s*((?:da|[pnµμmcdhkMGT])?(?:mol|Hz|Pa|eV|bar|cal|[mgsAKNJWCVTHΩLl])(?:\^-?\d)?|°[CFK]?|min|h|atm)"
     r"((?:[/*·]\(?[A-Za-zΩ]{1,4}(?:\^-?\d)?\)?)*)(?![\w^])"
@@ -113,7 +115,7 @@ def lost_numbers(source: str, translation: str) -> list[str]:
     have = set(map(Fraction, numerals.han_values(plain)))
     for value in _values(plain, english=False):
         have |= value.readings | set(value.parts)
-    have |= {Fraction(number) for number in regex.findall(r"\d+", plain)}
+    have |= {Fraction(number) for number in regex.findall(rf"\d{{1,{_LONGEST}}}", plain)}
     normal = regex.sub(r"(?<=\d):00", "", _normal(source))
     have |= {hour - 12 for hour in have if hour > 12} if regex.search(r"\bp\.?m\b", normal, regex.I) else set()
     return [
@@ -172,6 +174,8 @@ def _read(normal: str, english: bool) -> Iterator[tuple["regex.Match[str]", _Val
 
 def _value(found: "regex.Match[str]", english: bool) -> _Value | None:
     parts: tuple[Fraction, ...] = ()
+    if len(found.group()) > _LONGEST:
+        return None
     if found["whole"]:
         above, below = int(found["above"]), int(found["below"])
         parts = (Fraction(found["whole"]), Fraction(above), Fraction(below))
@@ -205,11 +209,10 @@ def _one(written: str, english: bool) -> set[Fraction]:
 
 def _match(wanted: Sequence[frozenset[Fraction]], given: Sequence[_Value]) -> bool:
     """Whether the values are those wanted, in order; a `2,3` may be one number or two."""
-    if not given or not wanted:
-        return not given and not wanted
-    first, rest = given[0], given[1:]
-    if wanted[0] & first.readings and _match(wanted[1:], rest):
-        return True
-    count = len(first.parts)
-    several = 1 < count <= len(wanted) and all(map(operator.contains, wanted, first.parts))
-    return several and _match(wanted[count:], rest)
+    matched = {0}  # how many of `wanted` the values so far may stand for
+    for value in given:
+        one = {at + 1 for at in matched if at < len(wanted) and wanted[at] & value.readings}
+        count = len(value.parts)
+        whole = (at for at in matched if count > 1 and at + count <= len(wanted))
+        matched = one | {at + count for at in whole if all(map(operator.contains, wanted[at:], value.parts))}
+    return len(wanted) in matched

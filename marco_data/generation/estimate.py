@@ -118,12 +118,11 @@ class Range:
 
 
 def add_ranges(ranges: Iterable[Range]) -> Range:
-    """The sum of figures from separate samples: spreads add as their squares do."""
+    """The sum, with the spreads added: an example that misleads does so in all languages, to the same side."""
     terms = list(ranges)
     spreads = [term.spread for term in terms]
     known = [spread for spread in spreads if spread is not None]
-    spread = math.hypot(*known) if len(known) == len(spreads) else None
-    return Range(math.fsum(term.expected for term in terms), spread)
+    return Range(math.fsum(term.expected for term in terms), math.fsum(known) if len(known) == len(spreads) else None)
 
 
 @dataclass(frozen=True)

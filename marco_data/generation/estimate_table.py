@@ -89,7 +89,7 @@ def _line(entry: str, language: str, requests: int, ranges: Mapping[str, Range |
         _told(ranges["calls"]),
         _told(ranges["tokens_in"]),
         _told(ranges["tokens_out"]),
-        "" if most is None else _short(most.expected),
+        "" if most is None else short(most.expected),
         _told(ranges["gpu_hours"]),
         _told(ranges["cost"]),
         _told(ranges["completion_bytes"]),
@@ -101,13 +101,13 @@ def _told(figure: Range | None) -> str:
     if figure is None:
         return ""
     if figure.low is None or figure.high is None:
-        return f"{_short(figure.expected)} (?)"
+        return f"{short(figure.expected)} (?)"
     if figure.low == figure.high:
-        return _short(figure.expected)
-    return f"{_short(figure.expected)} ({_short(figure.low)} to {_short(figure.high)})"
+        return short(figure.expected)
+    return f"{short(figure.expected)} ({short(figure.low)} to {short(figure.high)})"
 
 
-def _short(number: float) -> str:
+def short(number: float) -> str:
     """Three digits and K, M, B or T for a thousand to a trillion."""
     for unit in ("", "K", "M", "B"):
         if abs(number) < 999.5:

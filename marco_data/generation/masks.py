@@ -41,7 +41,7 @@ _PIECES: tuple[str, ...] = (
     # LaTeX.
     rf"\\begin\{{(?P<environment>(?:{_ENVIRONMENTS})\*?)\}}[\s\S]{{0,{_LONGEST}}}?\\end\{{(?P=environment)\}}",
     r"\$\$(?:[^$\\]|\\[\s\S])+\$\$",
-    rf"\\\[[\s\S]{{0,{_LONGEST}}}?\\\]|\\\([\s\S]{{0,{_LONGEST}}}?\\\)",
+    rf"\\\[(?:(?!\\\[)[\s\S]){{0,{_LONGEST}}}?\\\]|\\\((?:(?!\\\()[\s\S]){{0,{_LONGEST}}}?\\\)",
     # Between single dollars: the signs touch what they enclose and no digit follows, else it is money. Two words in
     # a row after a first digit are money too: `$5 and that is all he has ... 6$`.
     r"\$(?!\s|\d[^$\\]*[A-Za-z]{3,} [A-Za-z]{2,})(?:[^$\\\n]|\\[\s\S]|\n(?!\s*\n))+(?<!\s)\$(?!\d)",
@@ -49,14 +49,14 @@ _PIECES: tuple[str, ...] = (
     r"\\[\"'`^~=.](?:\{\\?[A-Za-z]\}|[A-Za-z])|\\[A-Za-z]+\*?(?:\[[^\]\n]*\])?|\\[^\sA-Za-z]",
     # Addresses, markup, template fields.
     r"(?:https?|ftp)://[^\s<>\"'“”‘’«»()\[\]{}⟦⟧]+(?:\([^\s()]*\))?(?<![.,;:!?。，、])|\bwww\.[\w.-]+\w(?:/[\w./%?=&#~-]*\w)?",
-    r"\b[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+\b",
+    r"\b[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+\b",
     r"</?[A-Za-z][^<>\n]{0,200}>|<!--[^<>]{0,500}-->|<<[^<>\n]{1,200}>>",
     r"\{\{[^{}\n]{1,80}\}\}|(?<![A-Za-z\]}])\{[A-Za-z_][\w.:]{0,60}\}",
     r"(?<![\d%])%(?:\(\w+\)|\d\$)?[-+0#]?\d*(?:\.\d+)?[sdifgexX](?![A-Za-z])",
     # Science in plain text.
     rf"{_NUMBER}\s?{_UNIT}(?:\s?[/·*⋅]\s?\(?{_UNIT}\)?)*(?![\w^])",
     # A run without blanks that has a sign of mathematics and no long word, which would be prose.
-    r"(?<!\S)[(\[]*(?=[^\s⟦⟧]*[=^_→≈≤≥∝])(?![^\s\\]*[A-Za-z]{4})[^\s⟦⟧$`<>]*[\w)\]}|!°′″](?=[.,;:?!]*(?:\s|$))",
+    r"(?<!\S)(?=[^\s⟦⟧]*[=^_→≈≤≥∝])(?![^\s\\]*[A-Za-z]{4})[^\s⟦⟧$`<>]*[\w)\]}|!°′″](?=[.,;:?!]*(?:\s|$))",
 )
 _PIECE = re.compile("|".join(f"(?:{piece})" for piece in _PIECES))
 

@@ -164,6 +164,11 @@ class Mcq(Maker):
         prompts = {field: load_prompt(getattr(self, field)) for field in _VALUES}
         return with_prompts(super().identity(), **{field: [p.name, p.digest] for field, p in prompts.items()})
 
+    def later_calls(self) -> Mapping[str, int]:
+        """A question is written for a leaf, and solved once it is well formed."""
+        asked = {self.write_prompt: 1, self.solve_prompt: self.open_book, self.closed_prompt: self.closed_book}
+        return {load_prompt(name).name: number for name, number in asked.items()}
+
     async def make(self, seed: Seed, language: Language, ordinal: int, ask: Ask, attempt: int) -> Made:
         """The `ordinal`-th question about the seed, in its language; its key's place is not yet the final one."""
         asked = _Asked(self, seed, language, ask, attempt)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from marco_data.generation.generator import NOT_RECORDED, Ask, Completion, Request
+from marco_data.generation.generator import ERROR, NOT_RECORDED, Ask, Completion, Request
 from marco_data.generation.guards import Verdict, finished, readable
 from marco_data.generation.maker import Made
 
@@ -55,14 +55,30 @@ def tagged(text: str, tag: str, source: str) -> Judged:
     return inside.strip()
 
 
-def judged(
-    completions: Sequence[Completion], sources: Sequence[Source], judge: Callable[[str, Source], Judged]
-) -> list[Judged]:
-    """Each part's text or verdict: how it ended, then what `judge(answer, source)` says."""
-    return [
-        finished(completion) or judge(completion.text, source)
-        for completion, source in zip(completions, sources, strict=True)
-    ]
+async def first_that_passes(
+    ask: Ask,
+    requests: Sequence[Request],
+    sources: Sequence[Source],
+    judge: Callable[[str, Source], Judged],
+    whole: Callable[[Sequence[Judged], Sequence[Completion]], Made],
+) -> Made:
+    """What `whole` makes of the parts, each of them judged by how it ended and by `judge(answer, source)`.
+
+    In a retry, whose requests carry a later attempt, a part keeps the answer of the first attempt that passed, so that
+    what is asked anew is only what failed: the others are found again. Where all pass and the whole does not, all are.
+    """
+    parts: list[Judged] = [Verdict(UNPARSABLE)] * len(requests)
+    completions = [Completion("", ERROR)] * len(requests)
+    made = Made()
+    for attempt in range(requests[0].attempt + 1):
+        failed = [i for i, part in enumerate(parts) if isinstance(part, Verdict)] or range(len(parts))
+        answers = await ask_all(ask, [replace(requests[i], attempt=attempt) for i in failed])
+        for i, completion in zip(failed, answers, strict=True):
+            completions[i], parts[i] = completion, finished(completion) or judge(completion.text, sources[i])
+        made = whole(parts, completions)
+        if made.text is not None:
+            break
+    return made
 
 
 def together(

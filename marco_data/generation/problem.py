@@ -18,7 +18,7 @@ _LINE = regex.compile(
 _SAID = regex.compile(r"\bthe (?:final |correct )?answer is:?\s+(?P<answer>[^\n]{1,80}?)\.?\s*$", regex.I)
 _BOXED = regex.compile(r"\\boxed\s*\{(?P<answer>(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")
 _SOLUTION = regex.compile(
-    r"^[ \t]*\**(?:solution|proof of the answer|explanation)\**[ \t]*[:.]?\**[ \t]*(?:\n|(?<=[:.]\**[ \t]*))",
+    r"^[ \t]*\**(?:solution|explanation)\**[ \t]*[:.]?\**[ \t]*(?:\n|(?<=[:.]\**[ \t]*))",
     regex.M | regex.I,
 )
 _PROBLEM = regex.compile(r"^\s*\**(?:problem|question|exercise|q)(?: ?\d+)?\**[ \t]*[:.]\**\s*", regex.I)

@@ -18,16 +18,17 @@ from pydantic import Field, field_validator, model_validator
 from marco_data.generation import pairs
 from marco_data.generation.answers import lost_numbers
 from marco_data.generation.chunks import chunks, estimated_tokens
-from marco_data.generation.generator import Ask
+from marco_data.generation.generator import Ask, Completion
 from marco_data.generation.guards import Limits, Verdict, check, finished, units
 from marco_data.generation.maker import Made, Maker, Seed
 from marco_data.generation.masks import CLOSE, OPEN, mask, unmask
 from marco_data.generation.pairs import Pair
-from marco_data.generation.parts import CHUNK_FAILED, Judged, ask_all, judged, tagged, together
+from marco_data.generation.parts import CHUNK_FAILED, Judged, ask_all, first_that_passes, tagged, together
 from marco_data.generation.prompt import load_prompt
 from marco_data.generation.rephrase import (
     ANSWER_REASONS,
     KNOWN,
+    ChunkLimits,
     check_room,
     checked_prompt,
     parts_of,
@@ -60,8 +61,8 @@ class Qa(Maker):
     with_document: bool = False  # the passage stands before its questions; else they stand alone
     chunk_tokens: int = Field(2500, ge=1)  # estimated tokens of a request, prompt and all
     min_chunk_tokens: int = Field(60, ge=0)
-    min_support: float = Field(0.5, ge=0, le=1)  # of the answer's words, in the passage or the question
-    limits: Limits = Limits()
+    min_support: float = Field(0.5, ge=0, le=1)  # of the answer's runs of letters, in the passage or the question
+    limits: ChunkLimits = ChunkLimits()
 
     @field_validator("prompt")
     @classmethod
@@ -171,6 +172,12 @@ class _Part:
     labels: dict[int, str]  # placeholder -> question, answer, ...
 
 
+class TranslationLimits(Limits):
+    """A question may convert no quantity: its answer would be of another one."""
+
+    max_invented_numbers_translated: int | None = Field(0, ge=0)
+
+
 class QaTranslation(Maker):
     """Questions and answers of the seed, and the passage with them where there is one, in another language."""
 
@@ -184,7 +191,7 @@ class QaTranslation(Maker):
     # A text of English takes up to five times its tokens in Burmese or Telugu, and the answer has to fit.
     chunk_tokens: int = Field(1600, ge=1)  # estimated tokens of a request, prompt and all
     document_tokens: int = Field(20_000, ge=1)  # a longer text is rejected unasked
-    limits: Limits = Limits()
+    limits: TranslationLimits = TranslationLimits()
 
     @field_validator("prompt")
     @classmethod
@@ -220,9 +227,12 @@ class QaTranslation(Maker):
         requests = [
             prompt.request({**values, "document": part.text}, sample=ordinal, attempt=attempt) for part in parts
         ]
-        completions = await ask_all(ask, requests)
         judge = partial(self._judge, field=field, prompt=prompt.instructions(values), language=language)
-        return together(judged(completions, parts, judge), completions, sources, (prompt.name,), {})
+
+        def whole(judged: Sequence[Judged], completions: Sequence[Completion]) -> Made:
+            return together(judged, completions, sources, (prompt.name,), {})
+
+        return await first_that_passes(ask, requests, parts, judge, whole)
 
     def _judge(self, answer: str, part: _Part, field: str, prompt: str, language: Language) -> Judged:
         text = tagged(answer, "translation", part.text)
@@ -258,16 +268,15 @@ def _labels(text: str, part: _Part) -> list[int]:
 
 
 def _changed(part: _Part, translation: str) -> int:
-    """How many answers have other numbers or another letter, and choices other options, than in the source."""
+    """How many questions and answers lack a number of the source's, and choices its letter; and 1 for other options."""
     options = _OPTION.findall(part.text)
     changed = int(options != _OPTION.findall(translation))
-    for (place, source), (_, text) in zip(
-        _labelled_parts(part.text, part), _labelled_parts(translation, part), strict=True
-    ):
-        if part.labels[place] == "answer":
-            letter, other = _CHOICE.match(source), _CHOICE.match(text)
-            other_choice = bool(options and letter and (other is None or letter[1] != other[1]))
-            changed += other_choice or bool(lost_numbers(_bare(source), _bare(text)))
+    both = zip(_labelled_parts(part.text, part), _labelled_parts(translation, part), strict=True)
+    for (place, source), (_, text) in both:
+        letter, other = _CHOICE.match(source), _CHOICE.match(text)
+        choice = letter if options and part.labels[place] == "answer" else None
+        other_choice = choice is not None and (other is None or choice[1] != other[1])
+        changed += other_choice or bool(lost_numbers(_bare(source), _bare(text)))
     return changed
 
 

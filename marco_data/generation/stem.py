@@ -15,8 +15,8 @@ import regex
 from pydantic import Field, field_validator
 
 from marco_data.generation.answers import lost_numbers, same_answer
-from marco_data.generation.claims import invented_numbers
 from marco_data.generation.chunks import chunks
+from marco_data.generation.claims import invented_numbers
 from marco_data.generation.generator import ERROR, NOT_RECORDED, REFUSED_BY_SERVER, TOO_LONG, Ask, Completion
 from marco_data.generation.guards import Limits, Verdict, check, finished
 from marco_data.generation.maker import Made, Maker, Seed
@@ -71,6 +71,10 @@ class Stem(Maker):
         loaded = {field: load_prompt(name) for field, name in prompts.items()}
         named = {field: [prompt.name, prompt.digest] for field, prompt in loaded.items()}
         return with_prompts(super().identity(), **{"solve_prompt": [], **named})
+
+    def later_calls(self) -> Mapping[str, int]:
+        """A problem is solved again once its translation has passed."""
+        return {load_prompt(self.solve_prompt).name: self.verify} if self.verify else {}
 
     async def make(self, seed: Seed, language: Language, ordinal: int, ask: Ask, attempt: int) -> Made:
         """The seed in `language`. A further ordinal is another sample of the same translation."""
@@ -150,7 +154,7 @@ class _Asked:
             if share > (0.0 if part == "problem" else self.maker.max_lost_numbers):
                 return Verdict("number_lost", share)
         source, text = "\n\n".join(before.values()), "\n\n".join(after.values())
-        # Guards forgive a translator who converts miles; here quantities stay. 4 of 2,500 people's translations fail this.
+        # Guards forgive a translator who converts miles; here quantities stay: 4 of 2,500 by people fail this.
         if invented := invented_numbers(text, source, self.language):
             return Verdict("invented_number", float(len(invented)))
         return check(

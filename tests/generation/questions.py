@@ -142,7 +142,8 @@ TRANSLATIONS = {
         "Nehrin üzerinde 1932 yılında açılan köprünün uzunluğu ne kadardır?",
         "metre",
         "{} formülü ne anlatır?",
-        "Enerjinin kütle ile ışık hızının karesinin çarpımına eşit olduğunu söyler; daha fazlası için {} adresine bakın.",
+        "Enerjinin kütle ile ışık hızının karesinin çarpımına eşit olduğunu söyler; daha fazlası için {} "
+        "adresine bakın.",
     ),
     "swh_Latn": (
         "Daraja linalovuka mto, lililofunguliwa mwaka 1932, lina urefu gani?",

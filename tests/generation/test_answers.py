@@ -1,7 +1,11 @@
 """Answers are the same by value in every script and notation, and numbers that a translation drops are named."""
 
+from decimal import Decimal
+
 import pytest
 import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from marco_data.generation.answers import comparable, lost_numbers, same_answer
 
@@ -115,6 +119,36 @@ def test_an_answer_in_words_alone_cannot_be_compared(key, can):
 )
 def test_numbers_that_a_translation_does_not_have_are_named(source, translation, lost):
     assert lost_numbers(source, translation) == lost
+
+
+ZEROS = "0٠۰०০੦૦௦౦๐໐၀០０"
+"""Zero in fourteen scripts; the other nine digits follow it."""
+
+
+def written(number, group, point, zero):
+    """A number with its thousands grouped, in the digits of a script."""
+    whole, _, rest = f"{number:,.2f}".partition(".")
+    text = whole.replace(",", group) + point + rest
+    return "".join(chr(ord(zero) + int(sign)) if sign in "0123456789" else sign for sign in text)
+
+
+HABITS = [(",", "."), (".", ","), (" ", ","), ("\u202f", ","), ("’", "."), ("", "."), ("", ","), ("٬", "٫")]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**9), st.sampled_from(HABITS), st.sampled_from(ZEROS))
+def test_any_amount_is_found_again_in_any_digits_and_separators(cents, habit, zero):
+    number = Decimal(cents) / 100
+    other = written(number, *habit, zero)
+    assert same_answer(f"{number:,.2f}", other)
+    assert lost_numbers(f"They pay {number:,.2f} together.", f"… {other} …") == []
+    assert not same_answer(f"{number + 1:,.2f}", other)
+
+
+@pytest.mark.parametrize("text", ["9" * 20_000, "1/" * 20_000, "1×10^" * 5_000, "10^" + "9" * 20_000])
+def test_digits_without_end_are_no_quantity_and_no_crash(text):
+    assert lost_numbers(text, text) == []
+    assert not same_answer("18", text)
 
 
 def _mgsm(folder, language):

@@ -18,7 +18,7 @@ from marco_data.generation.estimate import (
     estimate,
     measured_rate,
 )
-from marco_data.generation.estimate_table import estimates_object, estimates_table
+from marco_data.generation.estimate_table import estimates_object, estimates_table, short
 from marco_data.generation.generator import Request, Sampling
 from marco_data.generation.maker import Made, Maker, Seed
 from marco_data.generation.validation import fit_problems, generator_problems, prompt_problems, schema_problem
@@ -172,6 +172,17 @@ def test_ranges_hold_the_real_figure_as_often_as_they_say(tokenizer):
     assert off < 0.75 * off_by_mean  # the bytes of all seeds make up for those of the sample
 
 
+def test_ranges_close_as_the_sample_nears_the_whole_and_open_as_it_is_unlike_it(tokenizer):
+    dice = random.Random(7)
+    texts = ["\n".join([" ".join(["two"] * dice.randint(1, 40)) for _ in range(dice.randint(1, 3))]) for _ in range(20)]
+    size = sum(len(text.encode()) for text in texts) // 20
+    nearly = one(tokenizer, work(*texts, requests=22, bytes=22 * size)).tokens_in.spread / 22
+    few = one(tokenizer, work(*texts, requests=1000, bytes=1000 * size)).tokens_in.spread / 1000
+    unlike = one(tokenizer, work(*texts, requests=1000, bytes=3000 * size)).tokens_in.spread / 1000
+    assert nearly < few / 2
+    assert unlike > 2 * few
+
+
 def row(**more):
     fields = {"maker": "rephrase", "language": "kor_Hang", "prompt": "rewrite@1+score@1", "model": "tiny@0123abcd"}
     return RequestCount(**{**fields, **more})
@@ -193,6 +204,11 @@ def test_what_was_paid_before_is_believed_more_than_worked_examples(tokenizer, p
     assert found.calls.expected == pytest.approx(calls * 100)
     assert found.tokens_out.expected == pytest.approx(ratio * found.tokens_in.expected)
     assert any("paid before" in sentence for sentence in found.measured_on)
+
+
+def test_what_was_paid_before_counts_calls_of_a_document_and_not_of_a_seed(tokenizer):
+    found = one(tokenizer, work("one two\nthree", requests=100, documents=2), [PAID])
+    assert found.calls.expected == pytest.approx(4.0 * 100)
 
 
 @pytest.mark.parametrize("other", [{"maker": "qa"}, {"model": "tiny@99999999"}, {"prompt": "rewrite@2"}])
@@ -243,6 +259,15 @@ def test_a_prompt_without_an_example_is_estimated_at_its_most_and_says_so(tokeni
     assert any("no worked example of rewrite@1" in sentence for sentence in found.measured_on)
 
 
+class Declared(Chunked):
+    def later_calls(self):
+        return {"score@1": 2}
+
+
+def test_calls_that_were_made_are_not_added_once_more(tokenizer):
+    assert one(tokenizer, work("one", maker=Declared())).calls == Range(1 + 2.0)
+
+
 class Strict(Chunked):
     """Asks for scores only after the rewriting has passed, which the example's never does."""
 
@@ -285,6 +310,8 @@ def test_the_worst_prompt_that_does_not_fit_is_named(tokenizer):
     assert "1 of 4 sampled prompts" in problem.message
     assert "`rewrite@1` on s1" in problem.message
     assert fit_problems([one(tokenizer, work("one", "two", served=served))]) == []
+    (problem,) = fit_problems([one(tokenizer, work("one", served=Served("tiny", 201)))])  # 200 are the answer's
+    assert not problem.fatal
     (problem,) = fit_problems([one(tokenizer, work("one", served=Served("tiny", 10)))])
     assert problem.fatal
 
@@ -343,9 +370,17 @@ def test_a_generator_that_nothing_answers_for_is_found(tmp_path):
     assert generator_problems("mine", str(tmp_path), pool=True, recorded=False) == []
 
 
-def test_sums_of_separate_samples_are_surer_than_their_parts():
-    assert add_ranges([Range(10.0, 3.0), Range(20.0, 4.0)]) == Range(30.0, 5.0)
+def test_a_sum_is_as_unsure_as_all_its_parts_together():
+    assert add_ranges([Range(10.0, 3.0), Range(20.0, 4.0)]) == Range(30.0, 7.0)
     assert add_ranges([Range(10.0, 3.0), Range(20.0, None)]) == Range(30.0, None)
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [(0, "0"), (999.4, "999"), (999.6, "1K"), (1234, "1.23K"), (56_700_000, "56.7M"), (2.5e9, "2.5B"), (1e13, "10T")],
+)
+def test_numbers_are_shown_with_three_digits_and_a_unit(number, shown):
+    assert short(number) == shown
 
 
 def test_the_table_and_the_object_say_the_same(tokenizer):

@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import time
 
 import pytest
 import zstandard
@@ -103,6 +104,16 @@ def test_parts_of_one_text_are_numbered_on():
     assert (first.text, second.text) == ("Let ⟦1⟧ be.", "Then ⟦2⟧.")
     assert unmask("Dann ⟦2⟧.", second.pieces, first=2) == "Dann $b$."
     assert unmask("Dann ⟦1⟧.", second.pieces, first=2) is None
+
+
+@pytest.mark.parametrize("piece", ["(", "1.", "a.", "\\[", "$a ", "`a ", "<a ", "a=", "\\begin{equation}", "1 m/"])
+def test_an_end_that_never_comes_is_not_looked_for_again_and_again(piece):
+    text = piece * (40_000 // len(piece)) + "="
+    start = time.process_time()
+    masked = mask(text)
+    # A second or two; minutes where every bracket begins a search of its own.
+    assert time.process_time() - start < 15
+    assert unmask(masked.text, masked.pieces) == text
 
 
 def test_real_stem_text_comes_back_and_its_formulas_are_out_of_reach(test_data):

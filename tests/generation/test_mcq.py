@@ -27,7 +27,7 @@ from marco_data.generation.mcq_items import (
 )
 from marco_data.generation.prompt import load_prompt
 from marco_data.generation.wording import wording
-from marco_data.languages import LANGUAGES, canonical
+from marco_data.languages import LANGUAGES, canonical, from_label
 
 DIGESTS = {
     "mcq_score@1": "027cc122f05c42f4",
@@ -363,6 +363,13 @@ def test_an_attempt_is_in_every_request():
     assert len(ask.asked) == 11
 
 
+def test_later_calls_are_those_of_an_accepted_question():
+    ask = Model()
+    assert make(ask, Mcq(open_book=3, closed_book=2)).reason is None
+    asked = Counter(request.prompt for request in ask.asked)
+    assert asked == {"mcq_score@1": 1, "mcq_expand@1": 1, **Mcq(open_book=3, closed_book=2).later_calls()}
+
+
 def test_fewer_leaves_than_questions_are_refused():
     with pytest.raises(ValueError, match="raise `leaves`"):
         Mcq(questions=5, leaves=4)
@@ -514,6 +521,18 @@ def test_every_language_has_its_own_words_for_all_and_none():
 )
 def test_an_option_that_says_more_is_an_option(option):
     assert not all_or_none(option, canonical("tur_Latn"))
+
+
+def test_what_people_write_is_rarely_taken_for_all_or_none(test_data):
+    lines = (test_data / "lid_test.tsv").read_text(encoding="utf-8").splitlines()
+    taken = total = 0
+    for label, text, *_ in (line.split("\t") for line in lines):
+        if language := LANGUAGES.get(from_label(label)):
+            clauses = [text, *text.replace("،", ",").split(",")]
+            total += len(clauses)
+            taken += sum(all_or_none(clause, language) for clause in clauses)
+    assert total > 20_000
+    assert taken <= 5  # 3 of 28,838: "Soalan anda tiada jawapan."
 
 
 def test_options_that_differ_only_in_writing_are_one():

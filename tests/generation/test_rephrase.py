@@ -12,13 +12,12 @@ from rewritings import REWRITINGS
 from marco_data.errors import RetryableError
 from marco_data.generation.chunks import estimated_tokens
 from marco_data.generation.generator import ERROR, LENGTH, NOT_RECORDED, STOP, Completion
-from marco_data.generation.guards import Limits
 from marco_data.generation.maker import Seed
 from marco_data.generation.prompt import load_prompt
-from marco_data.generation.rephrase import Rephrase
+from marco_data.generation.rephrase import ChunkLimits, Rephrase
 from marco_data.languages import LANGUAGES, canonical
 
-ANY = Limits(
+ANY = ChunkLimits(
     phrases=False,
     leaks=False,
     max_foreign_letters=None,
@@ -27,6 +26,7 @@ ANY = Limits(
     min_length_ratio=None,
     max_length_ratio=None,
     max_repetition=None,
+    max_turns=None,
     max_copied=None,
     min_overlap=None,
 )
@@ -90,7 +90,7 @@ def test_chunks_are_joined_in_order_with_blank_lines(code):
     assert made.labels["chunks"] == "2"
 
 
-@pytest.mark.parametrize("name", STYLES)
+@pytest.mark.parametrize("name", [*STYLES, "guided_rewrite@1", "extract_knowledge@1"])
 def test_the_example_of_a_style_is_read_as_it_says(name):
     example = load_prompt(name).example
     code = next(language.code for language in LANGUAGES.values() if language.name == example.values["language"])
@@ -248,11 +248,43 @@ def test_a_further_document_and_a_further_attempt_are_other_requests():
 
     async def ask(request):
         keys.add(request.key("m", "r"))
-        return await editor(request)
+        return answered("no tag")
 
     for ordinal, attempt in [(0, 0), (0, 1), (3, 0)]:
         make(Rephrase(), BOTH["deu_Latn"], "de", ask, ordinal=ordinal, attempt=attempt)
     assert len(keys) == 3
+
+
+def remembering(answer):
+    """An Ask with a ledger: what was answered is answered again; and the requests that were not in it."""
+    ledger, paid = {}, []
+
+    async def ask(request):
+        key = request.key("m", "r")
+        if key not in ledger:
+            paid.append(request)
+            ledger[key] = await answer(request)
+        return ledger[key]
+
+    return ask, paid
+
+
+def test_a_retry_pays_for_the_failed_chunk_only():
+    second = REWRITINGS["swh_Latn"][1][0]
+
+    async def answer(request):
+        return answered("no tag") if document(request) == second and request.attempt < 2 else await editor(request)
+
+    ask, paid = remembering(answer)
+    made = [make(small("swh_Latn"), BOTH["swh_Latn"], "sw", ask, attempt=attempt) for attempt in range(4)]
+    assert [one.reason for one in made] == ["chunk_failed", "chunk_failed", None, None]
+    assert made[2].text.split("\n\n") == [better for _, better in REWRITINGS["swh_Latn"]]
+    assert [(document(request) == second, request.attempt) for request in paid] == [
+        (False, 0),
+        (True, 0),
+        (True, 1),
+        (True, 2),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -283,6 +315,14 @@ def test_the_same_sentence_in_each_chunk_is_repetition():
     text = "\n\n".join(f"The mill number {n} was built by the town council and the priest." for n in range(40))
     maker = Rephrase(chunk_tokens=700, limits=ANY.model_copy(update={"max_repetition": 0.3}))
     assert make(maker, text, "en", ask).reason == "repetition"
+
+    async def better(request):
+        if not request.attempt:
+            return await ask(request)
+        numbers = [word for word in document(request).split() if word.isdigit()]
+        return answered(f"<rewrite>Mills {', '.join(numbers)} were the priest's.</rewrite>")
+
+    assert make(maker, text, "en", better, attempt=1).text.startswith("Mills 0, 1, 2")
 
 
 def own_prompt(folder, **changed):

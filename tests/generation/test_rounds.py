@@ -211,6 +211,35 @@ def test_no_round_jumps_far_beyond_what_was_measured():
         assert asked[number] <= sum(asked[:number]) * GROWTH * 1.1
 
 
+def test_the_last_round_takes_all_that_is_left():
+    demand = Demand(5000, 10**9)
+    finished = [{"ko": Result(Interval(n * 1000, n * 1000 + 1000), 10, 1)} for n in range(LAST - 1)]
+    assert next_round({"ko": demand}, finished, NO_LIMITS).intervals["ko"].hi == SPACE
+    assert next_round({"ko": demand}, finished[:-1], NO_LIMITS).intervals["ko"].hi < SPACE
+
+
+def test_a_pilot_is_as_large_of_a_share_of_the_seeds():
+    world = World({"ko": 20_000}, yields("", 0.5, 100))
+    pilot = next_round(world.demands(10**6, Fraction(1, 4)), [], NO_LIMITS).intervals["ko"]
+    assert 40 < world.ask("ko", pilot).requested < 90
+
+
+def test_what_is_hardly_anything_of_a_limit_is_not_spent():
+    spent = {"ko": Result(Interval(0, 1000), 100, 100, cost=9.81)}
+    demand = {"ko": Demand(5000, 10**6)}
+    assert next_round(demand, [spent], SpendingLimits(max_cost=10)).ended == {"ko": MAX_COST}
+    assert next_round(demand, [spent], SpendingLimits(max_cost=11)).intervals
+
+
+def test_a_pilot_fits_in_what_is_left_where_other_languages_have_shown_what_it_costs():
+    spent = {"ko": Result(Interval(0, 1000), 100, 10**6, cost=10.0)}
+    demands = {"ko": Demand(5000, 10**6), "th": Demand(5000, 10**6)}
+    following = next_round(demands, [spent], SpendingLimits(max_cost=11))
+    assert following.ended == {"ko": TARGET}
+    seeds = following.intervals["th"].hi * 5000 / SPACE
+    assert 8 < seeds < 10  # at 0.10 dollars each, 9 and a margin are a dollar
+
+
 def test_a_gap_between_rounds_is_an_error_of_the_caller():
     demand = Demand(5000, 10_000)
     result = Result(Interval(0, 10), 64, 50)

@@ -317,6 +317,13 @@ def test_a_solver_that_is_not_there_is_no_wrong_answer():
     assert make(Stem(verify=3), ask).reason == "not_recorded"
 
 
+def test_later_calls_are_those_of_an_accepted_problem():
+    ask = Answers(stem_translate=[framed(*TRANSLATIONS["deu_Latn"])], stem_solve=["<answer>1207,5</answer>"])
+    assert make(Stem(verify=2), ask).reason is None
+    assert Stem(verify=2).later_calls() == {"stem_solve@1": len(ask.asked["stem_solve"])}
+    assert Stem().later_calls() == {}
+
+
 def test_an_attempt_is_in_every_request():
     ask = Answers(stem_translate=[framed(*TRANSLATIONS["deu_Latn"])], stem_solve=["<answer>1207,5</answer>"])
     make(Stem(verify=2), ask, attempt=3)
