@@ -132,7 +132,7 @@ def test_a_storm_shrinks_what_is_sent_and_kills_nothing():
         opened = Endpoint(pool(server.url, concurrency=32, retries=2), "m", FastClock())
         assert ask(opened, many(300)) == expected(many(300))
         assert opened._throttle.limit < 12
-    assert server.too_many < 300  # without the throttle 32 keep at it: more than ten for each answer
+    assert server.too_many < 300  # about 80, with the machine's load
 
 
 def test_a_storm_that_passes_leaves_the_whole_limit():
