@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from marco_data.catalog import INPUT
-from marco_data.generation.accounting import requests_by, requests_object, requests_table
+from marco_data.generation.accounting import Price, requests_by, requests_object, requests_table
 from marco_data.generation.estimate import Estimate
 from marco_data.languages import LANGUAGES
 from marco_data.plan import NodePlan, SourcePlan
@@ -51,9 +51,14 @@ def stats_object(stage: Stage, storage: Storage) -> dict[str, Any]:
         "files": stage.files,
         "benchmarks": stage.benchmarks,
         "requests": requests_object(stage.wanted),
-        "requests_by": requests_by(stage.wanted),
+        "requests_by": requests_by(stage.wanted, _prices(stage)),
         "generation_ended": stage.ended,
     }
+
+
+def _prices(stage: Stage) -> dict[str, Price]:
+    """By model, as the pools of the build stated them."""
+    return {model: Price(**price) for model, price in stage.prices.items()}
 
 
 def _sums(stage: Stage, key: str) -> dict[str, dict[str, int]]:
@@ -225,7 +230,7 @@ def print_books(report: dict[str, Any], stage: Stage) -> None:
             raised.add_row(alarm.name, *numbers, "waived" if alarm.waived else "stopped the build")
         out.print(raised)
     if stage.requests:
-        header, lines = requests_table(stage.wanted)
+        header, lines = requests_table(stage.wanted, _prices(stage))
         asked = Table(title="\nrequests", title_justify="left")
         for name in header:
             asked.add_column(

@@ -20,7 +20,7 @@ from marco_data.errors import RecipeError
 from marco_data.execute import Failure, Run, records_of
 from marco_data.generation.accounting import RequestCount, unbalanced_requests
 from marco_data.mix import Allocation, PartTotal, Share
-from marco_data.nodes.generate import Generate
+from marco_data.nodes.generate import Generate, price_of
 from marco_data.nodes.measure import Measure
 from marco_data.nodes.mix import intervals_of
 from marco_data.nodes.tokenize import Tokenize
@@ -106,6 +106,7 @@ class Stage:
     benchmarks: dict[str, dict[str, int]] = field(default_factory=dict)
     requests: tuple[dict[str, Any], ...] = ()
     ended: dict[str, dict[str, str]] = field(default_factory=dict)
+    prices: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
     @property
     def books(self) -> Books:
@@ -169,6 +170,7 @@ class Stage:
             benchmarks=raw["benchmarks"],
             requests=tuple(raw.get("requests", ())),  # manifests of before there were any
             ended=raw.get("ended", {}),
+            prices=raw.get("prices", {}),
         )
 
 
@@ -216,6 +218,7 @@ def finish(recipe: Recipe, dataset: Dataset, run: Run, storage: Storage) -> Stag
         benchmarks=_benchmarks(recipe, run),
         requests=tuple(row.to_row() for row in spent([r for node in writers for r in run.records[node.name]])),
         ended={node.scope: node.planned(context)[1] for node in writers},
+        prices={node.model.named: asdict(price_of(node.pool)) for node in writers if node.pool is not None},
     )
     if stage.complete:
         _write_blend(stage, dataset, storage)

@@ -11,7 +11,6 @@ import importlib
 import os
 import secrets
 import stat
-import sys
 import threading
 import time
 import traceback

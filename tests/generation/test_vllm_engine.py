@@ -170,7 +170,8 @@ def test_a_killed_engine_is_started_again_and_every_request_answered(engines, ra
     async def go() -> list[Completion]:
         generator = open_pool(pool(python), model, REVISION, CONTEXT)
         asked = [
-            asyncio.ensure_future(generator.complete(request(f"text {number}", max_tokens=128))) for number in range(100)
+            asyncio.ensure_future(generator.complete(request(f"text {number}", max_tokens=128)))
+            for number in range(100)
         ]
         await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
         os.kill(before, signal.SIGKILL)
