@@ -97,9 +97,9 @@ class ModelConfig:
     ) -> dict[str, int]:
         """Bytes on one GPU by what they are for; `tokens` are those of one micro-batch.
 
-        `dp` are all ranks, over which FSDP shards weights, gradients and optimizer states; `ep` divides `dp`, and a rank
-        gathers the experts of its own share only. An estimate for bf16: allocator's waste, communication buffers and
-        the kernels' own space are not in it, and routing is taken to be balanced.
+        `dp` are all ranks, over which FSDP shards weights, gradients and optimizer states; `ep` divides `dp`, and a
+        rank gathers the experts of its own share only. An estimate for bf16: the allocator's waste, communication
+        buffers and the kernels' own space are not in it, and routing is taken to be balanced.
         """
         self.check_layout(dp, ep)
         experts = self.num_experts * self._expert() // ep
