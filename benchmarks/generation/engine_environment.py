@@ -49,7 +49,7 @@ def pool(python: Path, **values: Any) -> VllmPool:
     )
 
 
-MODEL = '''
+MODEL = """
 import sys
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -75,7 +75,7 @@ Qwen3ForCausalLM(Qwen3Config(
     num_key_value_heads=1, head_dim=32, max_position_embeddings=4096, bos_token_id=0, eos_token_id=2,
     tie_word_embeddings=True,
 )).to(torch.bfloat16).save_pretrained(folder)
-'''
+"""
 
 
 def make_model(python: Path, folder: Path) -> Path:

@@ -28,7 +28,7 @@ from vllm.v1.metrics.loggers import StatLoggerBase
 from marco_data.generation.generator import ERROR, LENGTH, REFUSED_BY_SERVER, STOP, TOO_LONG, Completion, Request
 
 ARRIVALS = 32
-"""Requests taken in between two steps: each costs about a millisecond of tokenizing, and what has ended waits for it."""
+"""Requests taken in between two steps. Each is tokenized first, while what has ended waits to be told."""
 
 HISTORY = 1 << 17
 """Steps of which the running requests are remembered: an hour and more at thirty a second."""
@@ -138,7 +138,7 @@ class VllmEngine:
         return f"vllm {vllm.__version__}"
 
     def steps(self, since: float) -> list[tuple[float, int, int]]:
-        """After each step since that moment of the monotonic clock: when, how many requests ran in it, how many waited."""
+        """For each step since that moment of the monotonic clock: its end, how many requests ran, how many waited."""
         columns = self._clock.times, self._clock.running, self._clock.waiting
         first = bisect.bisect_left(self._clock.times, since)
         return list(zip(*(column[first:] for column in columns), strict=False))
@@ -160,7 +160,8 @@ class VllmEngine:
         """vLLM 0.32 waits for ever on a process of its own that was killed, for want of memory above all."""
         processes = {process.sentinel: process for process in multiprocessing.active_children()}
         if processes:
-            ended = processes[int(multiprocessing.connection.wait(list(processes))[0])]  # type: ignore[call-overload]
+            (sentinel, *_) = multiprocessing.connection.wait(list(processes))
+            ended = processes[sentinel]  # type: ignore[index]
             ended.join()
             died(f"the engine's process {ended.name} ended with exit code {ended.exitcode}")
 
@@ -239,7 +240,7 @@ class VllmEngine:
         return _Steps(self._clock)
 
 
-class _Steps(StatLoggerBase):
+class _Steps(StatLoggerBase):  # type: ignore[misc]
     """Notes after each step how many requests run."""
 
     def __init__(self, clock: Clock) -> None:
