@@ -42,7 +42,13 @@ def interpreter(folder: Path) -> Path:
 
 def pool(python: Path, **values: Any) -> VllmPool:
     """One engine on processors."""
-    engine = {"dtype": "bfloat16", "enforce_eager": True}
+    # The last two are what `VllmEngine` sets for a processor: the bare engine is to have them too.
+    engine = {
+        "dtype": "bfloat16",
+        "enforce_eager": True,
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": 4096,
+    }
     given = {"max_num_seqs": 16, "gpus": 0, **values}
     return VllmPool.model_validate(
         {"kind": "vllm", "python": str(python), "engine": engine, "environment": ENVIRONMENT, **given}

@@ -125,7 +125,8 @@ def ask(python: Path, model: str, requests: Sequence[Request]) -> list[Completio
 @pytest.mark.slow
 def test_every_request_is_answered_and_equal_requests_equally(engines, python, model):
     assert engines.reports[0]["engine"] == "vllm 0.32.0"
-    requests = [request(f"text {number % 40}") for number in range(80)]
+    # Prompts of many lengths: more of them than a step takes at once.
+    requests = [request(f"text {number % 40} " + "and " * (number % 40) * 20) for number in range(80)]
     first, second = (answers[:40] for answers in (ask(python, model, requests), ask(python, model, requests)))
     assert {answer.finish_reason for answer in first} <= {STOP, LENGTH}
     assert all(0 < answer.tokens_out <= 32 and answer.tokens_in > 5 for answer in first)
