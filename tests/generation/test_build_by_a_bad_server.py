@@ -1,4 +1,4 @@
-"""A stage whose documents a server writes that fails in every way it can: the same shards, and no answer asked twice."""
+"""A stage that a server writes which fails in every way it can: the same shards, and no answer asked twice."""
 
 import threading
 from collections import Counter
