@@ -19,7 +19,7 @@ import pyarrow as pa
 import xxhash
 
 from marco_data.dataset import Context, Dataset, Node, Outcome, Task, safe_name
-from marco_data.errors import ShardError
+from marco_data.errors import RecipeError, ShardError
 from marco_data.generation.accounting import Price, RequestCount
 from marco_data.generation.asking import Asking, Crashed, all_of
 from marco_data.generation.entry import Entry, Model
@@ -366,7 +366,17 @@ def price_of(pool: Pool) -> Price:
 def reached(
     dataset: Dataset, pools: Mapping[str, Pool], limits: SpendingLimits, attempts: Mapping[str, int]
 ) -> Dataset:
-    """The plan with what its models are reached by, what they may cost, and which requests are tried again."""
+    """The plan with what its models are reached by, what they may cost, and which requests are tried again.
+
+    Raises RecipeError for a limit that cannot be kept because a pool says no price.
+    """
+    used = {n.entry.generator for n in dataset.nodes if isinstance(n, Generate)} & pools.keys()
+    unpriced = sorted(name for name in used if price_of(pools[name]) == Price())
+    if limits.max_cost is not None and unpriced:
+        raise RecipeError(
+            f"--max-cost cannot be kept: the pool `{unpriced[0]}` says no price",
+            hint="give it a `price` or a `gpu_price` in the pools file, or use --max-gpu-hours",
+        )
     return Dataset(
         tuple(
             replace(node, pool=pools.get(node.entry.generator), limits=limits, attempts=attempts)
