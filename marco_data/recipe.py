@@ -6,13 +6,10 @@ RecipeError that names file, line, key and remedy. Paths inside a recipe are rel
 
 import difflib
 import importlib
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from marco_data.alarms import RemovalLimits, Watch, watcher, what_is_wrong
@@ -20,7 +17,8 @@ from marco_data.benchmark_items import Benchmark
 from marco_data.dedup import REASONS, DropDuplicates
 from marco_data.errors import RecipeError
 from marco_data.frames import Frames
-from marco_data.languages import LANGUAGES, canonical
+from marco_data.generation.entry import Entries, Model, change_prompt_paths
+from marco_data.languages.codes import ByCode, Codes
 from marco_data.mix import MixturePart, parse_tokens, parts_by_source
 from marco_data.rehydrate import Rehydrate
 from marco_data.sources import Source
@@ -32,6 +30,7 @@ from marco_data.steps.mask_pii import MaskPii
 from marco_data.steps.normalize import Normalize
 from marco_data.steps.select_language import SelectLanguage
 from marco_data.steps.url_block_list import UrlBlockList
+from marco_data.yaml_lines import WrongAt, explain, known, read_yaml
 
 MIB = 1024 * 1024
 BUILD_STAGE = "pipelines.build_stage:build_stage"
@@ -40,19 +39,6 @@ NAME = r"[a-z0-9][a-z0-9_-]*"
 
 def _budget(value: Any) -> Any:
     return None if value is None else parse_tokens(value)
-
-
-def _codes(value: Any) -> Any:
-    if value == "all":
-        return tuple(LANGUAGES)
-    return tuple(canonical(code).code for code in value) if isinstance(value, list | tuple) else value
-
-
-def _by_code(value: Any) -> Any:
-    return {canonical(str(k)).code: v for k, v in value.items()} if isinstance(value, Mapping) else value
-
-
-Codes = Annotated[tuple[str, ...], BeforeValidator(_codes)]
 
 
 class Section(BaseModel):
@@ -85,7 +71,7 @@ class IdentifyLanguageSection(Section):
 
 class QualitySection(Section):
     limits: str = "fineweb2"
-    overrides: Annotated[dict[str, dict[str, float | None]], BeforeValidator(_by_code)] = {}
+    overrides: Annotated[dict[str, dict[str, float | None]], ByCode] = {}
     tier_margin: Annotated[float, Field(ge=0, lt=1)] = 0.2
     exempt: tuple[str, ...] = ()
 
@@ -172,14 +158,6 @@ class ShardSection(Section):
     max_document_bytes: Annotated[int, Field(ge=1)] = 16 * MIB
 
 
-class _WrongAt(ValueError):
-    """What is wrong between two places of a recipe, told at one of them."""
-
-    def __init__(self, at: tuple[str, ...], message: str) -> None:
-        super().__init__(message)
-        self.at = at
-
-
 class Recipe(Section):
     family: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     stage: Annotated[int, Field(ge=1, le=9)]
@@ -191,6 +169,8 @@ class Recipe(Section):
     sources: dict[Annotated[str, Field(pattern=f"^{NAME}$")], Source]
     steps: Steps = Steps()
     rehydrate: Rehydrate | None = None
+    generators: dict[Annotated[str, Field(pattern=f"^{NAME}$")], Model] = {}
+    generate: Entries = {}
     mixture: Annotated[dict[Annotated[str, Field(pattern=f"^{NAME}$")], MixturePart], Field(min_length=1)]
     limits: Limits = Limits()
     keep_dropped: KeepDropped = KeepDropped()
@@ -205,26 +185,65 @@ class Recipe(Section):
         try:
             owners = parts_by_source(self.mixture)
         except ValueError as error:
-            raise _WrongAt(("mixture",), str(error)) from None
+            raise WrongAt(("mixture",), str(error)) from None
+        there = {*self.sources, *self.generated_sources}
         for source, part in owners.items():
-            if source not in self.sources:
-                near = difflib.get_close_matches(source, self.sources, n=1)
-                raise _WrongAt(
+            if source not in there:
+                near = difflib.get_close_matches(source, there, n=1)
+                raise WrongAt(
                     ("mixture", part, "sources"),
                     f"mixture part `{part}` names the source `{source}`, which is not under `sources`"
-                    + (f"; did you mean `{near[0]}`?" if near else f" ({', '.join(sorted(self.sources))})"),
+                    + (f"; did you mean `{near[0]}`?" if near else f" ({', '.join(sorted(there))})"),
                 )
         for source in self.steps.quality.exempt:
-            if source not in self.sources:
+            if source not in there:
                 raise ValueError(f"`steps.quality.exempt` names the source `{source}`, which is not under `sources`")
         for name, settings in self.mixture.items():
             foreign = sorted(set(settings.languages or ()) - set(self.languages))
             if foreign:
-                raise _WrongAt(
+                raise WrongAt(
                     ("mixture", name, "languages"),
                     f"mixture part `{name}` has shares for {', '.join(foreign)}, not among `languages`",
                 )
         return self
+
+    @model_validator(mode="after")
+    def _entries_name_what_there_is(self) -> "Recipe":
+        owners = parts_by_source(self.mixture)
+        for name, entry in self.generate.items():
+            made = entry.make.part
+            if entry.generator not in self.generators:
+                near = difflib.get_close_matches(entry.generator, self.generators, n=1)
+                raise WrongAt(
+                    ("generate", name, "generator"),
+                    f"there is no `{entry.generator}` under `generators`"
+                    + (f"; did you mean `{near[0]}`?" if near else f" ({', '.join(self.generators) or 'it is empty'})"),
+                )
+            if made in self.sources:
+                raise WrongAt(("generate", name), f"it makes the source `{made}`, which is under `sources` too")
+            if made not in owners:
+                message = f"it makes documents of the source `{made}`, which no part of `mixture` draws from"
+                raise WrongAt(("generate", name), message)
+            for source in entry.seeds.sources or ():
+                if source not in owners or source not in self.sources:
+                    near = difflib.get_close_matches(source, [s for s in owners if s in self.sources], n=1)
+                    raise WrongAt(
+                        ("generate", name, "seeds", "sources"),
+                        f"no part of `mixture` draws from a source `{source}`"
+                        + (f"; did you mean `{near[0]}`?" if near else "")
+                        + "; seeds are documents that the stage reads",
+                    )
+            foreign = sorted({*entry.languages, *entry.seed_languages()} - set(self.languages))
+            if foreign:
+                raise WrongAt(
+                    ("generate", name, "languages"), f"{', '.join(foreign)} not among the recipe's `languages`"
+                )
+        return self
+
+    @property
+    def generated_sources(self) -> dict[str, str]:
+        """{source: entry of `generate`} of what is made rather than read; of several entries the first."""
+        return {entry.make.part: name for name, entry in reversed(self.generate.items())}
 
     @model_validator(mode="after")
     def _removal_names_steps(self) -> "Recipe":
@@ -233,16 +252,16 @@ class Recipe(Section):
         # Which steps a pipeline of the user's own has is not known here.
         if self.limits.removal is not None and self.pipeline == BUILD_STAGE:
             user_steps = [extra.step for extra in self.steps.extra]
-            wrong = what_is_wrong(self.limits.removal, reasons, user_steps, self.sources)
+            wrong = what_is_wrong(self.limits.removal, reasons, user_steps, [*self.sources, *self.generated_sources])
             if wrong is not None:
-                raise _WrongAt(("limits", "removal", *wrong[0]), wrong[1])
+                raise WrongAt(("limits", "removal", *wrong[0]), wrong[1])
         return self
 
     @model_validator(mode="after")
     def _knows_the_sizes_of_clusters(self) -> "Recipe":
         if self.rehydrate is not None and self.steps.dedup.over != "all":
             message = "repeats by cluster size need what limits dropped in the clusters: `steps: {dedup: {over: all}}`"
-            raise _WrongAt(("rehydrate",), message)
+            raise WrongAt(("rehydrate",), message)
         return self
 
     @property
@@ -252,8 +271,8 @@ class Recipe(Section):
 
     @property
     def used_sources(self) -> dict[str, Source]:
-        """The sources that some part of the mixture draws from, by name."""
-        return {name: self.sources[name] for name in sorted(self.part_of)}
+        """The sources that are read and that some part of the mixture draws from, by name."""
+        return {name: self.sources[name] for name in sorted(self.part_of) if name in self.sources}
 
     @property
     def part_of(self) -> dict[str, str]:
@@ -294,18 +313,18 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise _explain(error, path, lines, values) from None
+        raise explain(error, Recipe, path, lines) from None
 
 
 def place_in(path: Path, key: tuple[str, ...]) -> str:
     """`file:line` of a key of a recipe, or of the nearest above it that is there."""
     _, lines = _read_with_includes(path, set())
-    file, line = lines.get(_known(key, lines), (path, 1))
+    file, line = lines.get(known(key, lines), (path, 1))
     return f"{file}:{line}"
 
 
 def _read_with_includes(path: Path, seen: set[Path]) -> tuple[dict[str, Any], dict[tuple[Any, ...], tuple[Path, int]]]:
-    values, own_lines = read_yaml(path)
+    values, own_lines = read_yaml(path, a="recipe", hint="give --family NAME or --recipe FILE")
     _absolute_paths(values, path.parent)
     lines = {key: (path, line) for key, line in own_lines.items()}
     merged: dict[str, Any] = {}
@@ -335,66 +354,6 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
-    """SafeLoader: tags that would build Python objects are refused by construction.
-
-    `no` is Norwegian: of YAML 1.1's words for true and false only `true` and `false` are kept, as in YAML 1.2.
-    """
-
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
-        first: [(tag, word) for tag, word in resolvers if tag != "tag:yaml.org,2002:bool"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-
-
-def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], int]]:
-    """A YAML mapping and the line (from 1) of each of its keys and items, by path into the value."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RecipeError(f"no recipe at `{path}`", hint="give --family NAME or --recipe FILE") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-    lines: dict[tuple[Any, ...], int] = {}
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        if not isinstance(node, yaml.MappingNode):
-            raise RecipeError(f"{path}:1: a recipe is a mapping of keys to values")
-        _note_lines(node, (), lines, path)
-        value = loader.construct_document(node)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise RecipeError(f"{place}: not valid YAML: {getattr(error, 'problem', None) or error}") from None
-    finally:
-        loader.dispose()
-    return value, lines
-
-
-def _note_lines(node: yaml.Node, at: tuple[Any, ...], lines: dict[tuple[Any, ...], int], path: Path) -> None:
-    lines[at] = node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise RecipeError(f"{path}:{key.start_mark.line + 1}: a key is a word, not a list or a mapping")
-            here = (*at, key.value)
-            if here in lines:
-                raise RecipeError(
-                    f"{path}:{key.start_mark.line + 1}: `{key.value}` is given twice (first in line {lines[here]})"
-                )
-            _note_lines(value, here, lines, path)
-            lines[here] = key.start_mark.line + 1
-    elif isinstance(node, yaml.SequenceNode):
-        for i, value in enumerate(node.value):
-            _note_lines(value, (*at, i), lines, path)
-
-
 def _absolute_paths(values: dict[str, Any], folder: Path) -> None:
     """Paths in a recipe are relative to its folder; URLs and absolute paths stay as they are."""
 
@@ -415,6 +374,12 @@ def _change_paths(values: dict[str, Any], change: Callable[[Any], Any]) -> None:
                 source["paths"] = [change(p) for p in source["paths"]]
             elif isinstance(source, dict) and isinstance(source.get("paths"), str):
                 source["paths"] = [change(source["paths"])]
+    for model in (values.get("generators") or {}).values() if isinstance(values.get("generators"), dict) else ():
+        if isinstance(model, dict) and isinstance(model.get("recorded"), list):
+            model["recorded"] = [change(path) for path in model["recorded"]]
+    for entry in (values.get("generate") or {}).values() if isinstance(values.get("generate"), dict) else ():
+        if isinstance(entry, dict) and isinstance(entry.get("make"), dict):
+            change_prompt_paths(entry["make"], change)
     tokenizer = values.get("tokenizer")
     if isinstance(tokenizer, dict) and "path" in tokenizer:
         tokenizer["path"] = change(tokenizer["path"])
@@ -428,66 +393,3 @@ def _change_paths(values: dict[str, Any], change: Callable[[Any], Any]) -> None:
             section = steps.get(step)
             if isinstance(section, dict) and section.get(key) not in (None, "embedded"):
                 section[key] = change(section[key])
-
-
-def _explain(
-    error: ValidationError,
-    path: Path,
-    lines: Mapping[tuple[Any, ...], tuple[Path, int]],
-    values: Mapping[str, Any],
-) -> RecipeError:
-    """One RecipeError for a failed validation: each problem with its file, line and key."""
-    problems: list[tuple[str, int, str]] = []
-    hints = []
-    for item in error.errors():
-        cause = item.get("ctx", {}).get("error")
-        at = cause.at if isinstance(cause, _WrongAt) else tuple(item["loc"])
-        known = _known(at, lines)
-        file, line = lines.get(known, (path, 1))
-        key = ".".join(str(p) for p in known) or "recipe"
-        if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(known[-1]), _fields_at(known[:-1]), n=1)
-            choice = f"did you mean `{near[0]}`?" if near else f"keys here: {', '.join(_fields_at(known[:-1]))}"
-            problem = f"unknown key `{key}`; {choice}"
-        elif item["type"] == "missing":
-            problem = f"the key `{'.'.join(str(p) for p in at)}` is missing"
-        else:
-            message = (
-                str(cause.message) if isinstance(cause, RecipeError) else item["msg"].removeprefix("Value error, ")
-            )
-            if isinstance(cause, RecipeError) and cause.hint:
-                hints.append(cause.hint)
-            problem = f"`{key}`: {message[:1].lower() + message[1:]}"
-        problems.append((str(file), line, problem))
-    told = [f"{file}:{line}: {problem}" for file, line, problem in sorted(set(problems))]
-    return RecipeError("\n".join(told), hint=hints[0] if hints else None)
-
-
-def _known(at: tuple[Any, ...], lines: Mapping[tuple[Any, ...], Any]) -> tuple[Any, ...]:
-    """The longest start of an error's location that is a place in the file (pydantic adds union members)."""
-    kept: tuple[Any, ...] = ()
-    for part in at:
-        if (*kept, part) in lines:
-            kept = (*kept, part)
-    return kept
-
-
-def _fields_at(at: tuple[Any, ...]) -> list[str]:
-    """The keys a recipe may have at a place, by walking the models."""
-    here: Any = Recipe
-    for part in at:
-        if isinstance(here, type) and issubclass(here, BaseModel) and part in here.model_fields:
-            here = _inner(here.model_fields[part].annotation)
-        elif get_origin(here) in (dict, tuple):
-            here = _inner(get_args(here)[1 if get_origin(here) is dict else 0])
-        else:
-            return []
-    return sorted(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []
-
-
-def _inner(annotation: Any) -> Any:
-    """`Annotated[X, ...]` and `X | None` seen as X."""
-    while get_origin(annotation) in (Annotated, Union, UnionType):
-        options = [a for a in get_args(annotation) if a is not NoneType]
-        annotation = options[0]
-    return annotation
