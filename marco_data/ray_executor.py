@@ -1,4 +1,7 @@
-"""The executor for a Ray cluster: a private one on this machine, or that at an address. The only file that imports ray.
+"""The executor for a Ray cluster: a private one on this machine, or that at an address.
+
+In: tasks. Out: their ends, as they come. Engines that a node's tasks ask are started before the first of them and live
+until `close`; how they are asked is `generation.ray_pool`'s. Knows neither nodes nor what tasks do.
 
 Ray schedules and nothing else: results are a few hundred bytes, data goes from storage to storage, and no state
 is kept in actors. The driver alone decides about retries (`max_retries=0`), so that a task is never run by two
@@ -11,14 +14,18 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from marco_data.dataset import Task
 from marco_data.errors import MarcoError, RecipeError
 from marco_data.execute import ATTEMPTS, WORKERS_DIED, Done, one_thread_for_tokens, run_task
+from marco_data.generation.replica import ENGINE
 from marco_data.step import package_versions
 from marco_data.storage import Storage
+
+if TYPE_CHECKING:
+    from marco_data.generation.ray_pool import Engines
 
 PACK_BYTES = 64 << 20  # small shards travel together up to this: a Ray task costs about 1 ms, a sample shard no more
 PACK_TASKS = 16
@@ -30,23 +37,31 @@ SAME_CODE = "install the same constraints file, and the modules the recipe names
 class RayExecutor:
     """Tasks as Ray tasks, at most two packs in flight for each CPU of a private Ray, `workers` packs on a cluster.
 
-    Ray is started, or the cluster joined, when there is something to run; one that this process has already is used.
+    `engine` is the class that replicas are made of, `module:Class`. Ray is started, or the cluster
+    joined, when there is something to run; one that this process has already is used.
     """
 
     address: str | None = None
     workers: int | None = None
     ray: Any = None
     owned: bool = False
+    engine: str = ENGINE
+    engines: dict[str, "Engines"] = field(default_factory=dict)
 
     def run(self, tasks: Sequence[Task], storage: Storage) -> Iterator[Done]:
         if not tasks:
             return
         self._start()
-        remote = self.ray.remote(max_retries=0, num_cpus=1)(_run_pack)
-        versions = package_versions(checked_packages(tasks), tasks[0].node.accept)
-        cpus = max(1, int(self.ray.cluster_resources().get("CPU", 1)))
-        limit = self.workers if self.workers and not self.owned else 2 * cpus
-        waiting = deque((pack, 1) for pack in packs(tasks, min(cpus, limit)))
+        node = tasks[0].node
+        in_flight = self._start_engines(getattr(node, "pools", {}))
+        share = getattr(node, "cpus", 1.0)
+        remote = self.ray.remote(max_retries=0, num_cpus=share)(_run_pack)
+        versions = package_versions(checked_packages(tasks), node.accept)
+        cpus = max(1, int(self.ray.cluster_resources().get("CPU", 1) / share))
+        limit = in_flight or (self.workers if self.workers and not self.owned else 2 * cpus)
+        # Tasks that ask engines take minutes each, however small their shard.
+        together = [[task] for task in tasks] if in_flight else packs(tasks, min(cpus, limit))
+        waiting = deque((pack, 1) for pack in together)
         flying: dict[Any, tuple[list[Task], int]] = {}
         try:
             while waiting or flying:
@@ -82,6 +97,23 @@ class RayExecutor:
             for task in pack:
                 yield Done(task, None, 0.0, f"{WORKERS_DIED}: {str(error).splitlines()[0]}")
 
+    def _start_engines(self, pools: Mapping[str, tuple[Any, str, str, int]]) -> int:
+        """Start what runs in this cluster and is not there yet; how many tasks it wants to be asked by, 0 if none."""
+        in_flight = 0
+        for pool, model, revision, context in pools.values():
+            if pool.kind != "vllm":
+                continue
+            # Here, because it imports ray, and what that reads from the environment is set only now.
+            from marco_data.generation.ray_pool import replica_names, start_pool
+
+            name = replica_names(pool, model, revision, context)[0]
+            if name not in self.engines:
+                self.engines[name] = start_pool(
+                    pool, model, revision, context, owned=self.address is None, engine=self.engine
+                )
+            in_flight += pool.replicas * pool.shards_in_flight
+        return in_flight
+
     def _start(self) -> None:
         if self.ray is not None:
             return
@@ -112,6 +144,8 @@ class RayExecutor:
         self.owned = self.address is None
 
     def close(self) -> None:
+        while self.engines:
+            self.engines.popitem()[1].close()
         if self.ray is not None:
             if self.owned or self.address is not None:
                 self.ray.shutdown()

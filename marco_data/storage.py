@@ -83,6 +83,10 @@ class Storage:
             raise RecipeError(f"cannot use the root `{self.root}`: {error}") from None
         return filesystem, str(path)
 
+    def local(self, path: str) -> Path | None:
+        """Where `path` is on this machine's own file system, None where the root is elsewhere."""
+        return None if self._local is None else self._local / path
+
     def uri(self, path: str) -> str:
         return f"{self.root.rstrip('/')}/{path}"
 
@@ -297,6 +301,17 @@ def _alone(table: pa.Table) -> pa.Table:
     """A copy of the rows in one chunk whose buffers hold nothing else: what they were cut from would show."""
     ends = (table.slice(0, 1), table.slice(1))  # a single chunk would not be copied
     return pa.concat_tables(ends).combine_chunks()
+
+
+def row_of(storage: Storage, file: DataFile, row: int, columns: list[str] | None = None) -> dict[str, Any]:
+    with storage.parquet(file.path) as parquet:
+        start = 0
+        for group in range(parquet.num_row_groups):
+            n = parquet.metadata.row_group(group).num_rows
+            if start <= row < start + n:
+                return dict(parquet.read_row_group(group, columns=columns).slice(row - start, 1).to_pylist()[0])
+            start += n
+    raise IndexError(f"{file.path} has no row {row}")
 
 
 def file_digest(path: Path) -> str:

@@ -1,8 +1,10 @@
-"""What all tests share: the checkout, and a folder of real documents where there is one."""
+"""What tests share: the checkout, a folder of real documents where there is one, and a store like S3."""
 
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
 
@@ -18,3 +20,28 @@ def test_data() -> Path:
     if not folder:
         pytest.skip("MARCO_TEST_DATA is not set: it names a folder of real documents")
     return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Callable[[str], str]]:
+    """An S3 server of moto's in this process, and a way to make a bucket on it."""
+    server_module = pytest.importorskip("moto.server")
+    boto3 = pytest.importorskip("boto3")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        client = boto3.client("s3")
+
+        def make(name: str) -> str:
+            client.create_bucket(Bucket=name)
+            return f"s3://{name}/root"
+
+        yield make
+        client.close()
+        fsspec.filesystem("s3").clear_instance_cache()
+    server.stop()

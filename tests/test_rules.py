@@ -14,13 +14,10 @@ LIBRARY = sorted((ROOT / "marco_data").rglob("*.py"))
 CODE = LIBRARY + sorted((ROOT / "pipelines").rglob("*.py")) + sorted((ROOT / "recipes").rglob("*.py"))
 
 ROOMS = {
-    "ray": ["marco_data/ray_executor.py"],
+    "ray": ["marco_data/ray_executor.py", "marco_data/generation/ray_pool.py"],
     "numba": ["marco_data/kernels/"],
-    "typer": ["marco_data/cli.py", "marco_data/cli_duplicates.py", "marco_data/options.py"],
-    "rich": [
-        *("marco_data/cli.py", "marco_data/progress.py", "marco_data/report.py", "marco_data/report_evidence.py"),
-        "marco_data/side_by_side.py",
-    ],
+    "typer": ["marco_data/cli", "marco_data/options.py"],
+    "rich": ["marco_data/cli", "marco_data/progress.py", "marco_data/report", "marco_data/side_by_side.py"],
     "fasttext": ["marco_data/languages/"],
     "trafilatura": ["marco_data/sources/"],
     "lxml": ["marco_data/sources/"],
@@ -33,12 +30,12 @@ ROOMS = {
         "marco_data/kernels/icu.py",
     ],
     "datatrove": ["marco_data/steps/datatrove_filter.py"],
+    "vllm": ["marco_data/generation/vllm_engine.py"],
     "tokenizers": ["marco_data/tokenizer.py"],
     "fastokens": ["marco_data/fast_encoder.py"],
     "aiohttp": ["marco_data/generation/endpoint.py"],
     # Heavy ones, each with a room of its own once it is built; until then nobody's.
     "torch": [],
-    "vllm": [],
     "transformers": [],
     "streamlit": [],
     "duckdb": [],

@@ -263,31 +263,6 @@ def test_a_stage_built_in_memory_is_byte_for_byte_that_on_disk(tmp_path: Path):
     assert set(build(recipe, "memory://results/of/a/build").run.ran.values()) == {0}
 
 
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[Callable[[str], str]]:
-    """An S3 server of moto's in this process, and a way to make a bucket on it."""
-    server_module = pytest.importorskip("moto.server")
-    boto3 = pytest.importorskip("boto3")
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        client = boto3.client("s3")
-
-        def make(name: str) -> str:
-            client.create_bucket(Bucket=name)
-            return f"s3://{name}/root"
-
-        yield make
-        client.close()
-        fsspec.filesystem("s3").clear_instance_cache()
-    server.stop()
-
-
 def test_on_s3_of_two_that_create_one_succeeds(bucket: Callable[[str], str]):
     storage = Storage(bucket("create"))
     assert storage.create("a/record.json", b"first")

@@ -20,15 +20,22 @@ STAMP = "built.json"
 
 @dataclass(frozen=True)
 class Environment:
-    """`requirements` come with what they depend on, those in `alone` without."""
+    """`requirements` come with what they depend on, those in `alone` without.
+
+    What is in `by_pip` comes first and through pip, which alone looks at wheels that lie on this machine; what is in
+    `without` goes again at last.
+    """
 
     name: str
     requirements: tuple[str, ...]
     alone: tuple[str, ...] = ()
+    by_pip: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
     def python(self, folder: Path) -> Path:
         """The interpreter of this environment under `folder`. CannotRun says why there is none."""
-        wanted = json.dumps([sys.version_info[:2], self.requirements, self.alone])
+        more = [self.by_pip, self.without] if self.by_pip or self.without else []
+        wanted = json.dumps([sys.version_info[:2], self.requirements, self.alone, *more])
         place = folder / f"{self.name}-{hashlib.sha256(wanted.encode()).hexdigest()[:12]}"
         python = place / "bin" / "python"
         if not (place / STAMP).exists():
@@ -42,11 +49,16 @@ class Environment:
             raise CannotRun("its environment is built by uv, which is not installed")
         print(f"building an environment for {self.name} ...", file=sys.stderr, flush=True)
         install = [uv, "pip", "install", "--quiet", "--python", str(python)]
-        _run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)])
+        seed = ["--seed"] if self.by_pip else []
+        _run([uv, "venv", "--quiet", "--clear", *seed, "--python", sys.executable, str(place)])
+        if self.by_pip:
+            _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *self.by_pip])
         if self.requirements:
             _run([*install, *self.requirements])
         if self.alone:
             _run([*install, "--no-deps", *self.alone])
+        if self.without:
+            _run([uv, "pip", "uninstall", "--quiet", "--python", str(python), *self.without])
 
 
 def default_folder() -> Path:
