@@ -21,6 +21,9 @@ from marco_data.generation.generator import ERROR, STOP, Completion, Request, Sa
 from marco_data.generation.opening import open_generator
 from marco_data.generation.pools import EndpointPool
 
+# A reply without a length may leave a socket of the fake server to the garbage collector, which warns of it.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 KEY = "sk-this-is-the-secret-0123456789"
 SPEED = 200.0
 """Seconds of pauses that pass in one second of a test; time-outs are the real ones."""
