@@ -198,7 +198,7 @@ class VllmEngine:
 class _Steps:
     """Notes after each step how many requests run, in the place of vLLM's own loggers.
 
-    Those write metrics for a server of theirs that nobody asks here, at a second of the processor for 1,000 completions.
+    Those write metrics for a server of theirs that nobody asks here: a second of the processor for 1,000 completions.
     """
 
     def __init__(self, clock: Clock) -> None:
