@@ -26,7 +26,7 @@ from marco_data.storage import Storage, write_parquet
 class Given(Node):
     """`measure` of shards that are given."""
 
-    name: ClassVar[str] = "measure"
+    kind: ClassVar[str] = "measure"
 
     shards: tuple[pa.Table, ...]
 
@@ -50,7 +50,7 @@ class Given(Node):
 class Judged(Given):
     """`decide` of the same."""
 
-    name: ClassVar[str] = "decide"
+    kind: ClassVar[str] = "decide"
 
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
         shard, n = task.inputs, task.inputs.num_rows

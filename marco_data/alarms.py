@@ -14,11 +14,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from marco_data.languages import canonical
+from marco_data.languages.codes import ByCode
 from marco_data.records import DROPPED, FAILED, Count, Record
 
 WHOLE = "all"
@@ -59,10 +59,6 @@ _ORDER = (
 )
 
 
-def _by_code(value: Any) -> Any:
-    return {canonical(str(k)).code: v for k, v in value.items()} if isinstance(value, Mapping) else value
-
-
 class RemovalLimits(BaseModel):
     """The share of a language's documents of a source that a step may remove; null: any.
 
@@ -74,7 +70,7 @@ class RemovalLimits(BaseModel):
     __pydantic_extra__: dict[str, Limit] = Field(init=False)
 
     documents: Annotated[int, Field(ge=1)] = 1000
-    languages: Annotated[dict[str, dict[str, Limit]], BeforeValidator(_by_code)] = {}
+    languages: Annotated[dict[str, dict[str, Limit]], ByCode] = {}
     sources: dict[str, dict[str, Limit]] = {}
 
     @property
@@ -161,15 +157,24 @@ Watch = Callable[[str, Mapping[str, Sequence[Record]]], list[Alarm]]
 """Called with a node that has finished and the records of it and of all before it."""
 
 
+LOOKED_AT = {
+    "decide": ("decide",),
+    "dedup_seeds": ("decide", "dedup_seeds"),
+    "decide_generated": ("decide_generated",),
+    "dedup": ("decide", "decide_generated", "dedup"),
+}
+"""The nodes after which there may be alarms, each with those whose counts are looked at then."""
+
+
 def watcher(limits: RemovalLimits | None, languages: Collection[str]) -> Watch:
-    """What looks at the two nodes that drop documents before any is tokenized; without limits, nothing."""
+    """What looks at the nodes that drop documents before any is generated or tokenized; without limits, nothing."""
 
     def watch(node: str, done: Mapping[str, Sequence[Record]]) -> list[Alarm]:
-        if limits is None or node not in ("decide", "dedup"):
+        if limits is None or node not in LOOKED_AT:
             return []
-        counts = [count for name in dict.fromkeys(("decide", node)) for record in done[name] for count in record.counts]
+        counts = [count for name in LOOKED_AT[node] for record in done.get(name, ()) for count in record.counts]
         alarms = removal_alarms(counts, limits, languages)
-        return [alarm for alarm in alarms if (alarm.step.partition("/")[0] == "dedup") == (node == "dedup")]
+        return [alarm for alarm in alarms if (alarm.step.partition("/")[0] == "dedup") == node.startswith("dedup")]
 
     return watch
 

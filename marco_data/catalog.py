@@ -83,7 +83,7 @@ def resolve(choice: Choice) -> Recipe:
 
 def _from_input(values: dict[str, Any], choice: Choice) -> dict[str, Any]:
     """One source and part `input`, everything once; what is no matter of sources as the recipe has it."""
-    left = {"description", "sources", "mixture", "budget", "after", "waive"}
+    left = {"description", "sources", "mixture", "budget", "after", "waive", "generators", "generate"}
     if choice.recipe is None:  # a family's limits are those of its own sources
         left.add("limits")
     paths = [path if "://" in path else str(Path(path).expanduser().absolute()) for path in choice.inputs]
@@ -117,7 +117,22 @@ def _only_languages(values: dict[str, Any], recipe: Recipe, text: str) -> dict[s
             mixture[name]["languages"] = {code: share for code, share in shares.items() if code in codes}
             if not mixture[name]["languages"]:
                 del mixture[name]
-    return {**values, "languages": codes, "mixture": mixture}
+    generate = {}
+    for name, entry in recipe.generate.items():
+        kept = [code for code in entry.languages if code in codes]
+        if kept and set(entry.seed_languages()) & set(codes):
+            seeds = [code for code in entry.seed_languages() if code in codes]
+            given = values["generate"][name]
+            generate[name] = {**given, "languages": kept, "seeds": {**given.get("seeds", {}), "languages": seeds}}
+    made = {entry.make.part for name, entry in recipe.generate.items() if name in generate}
+    for name, part in recipe.mixture.items():  # a part of what nothing is made of any more
+        if name in mixture and set(part.sources or (name,)) <= set(recipe.generated_sources) - made:
+            del mixture[name]
+    gone = set(recipe.generated_sources) - made
+    steps = json.loads(json.dumps(values.get("steps", {})))
+    if "exempt" in steps.get("quality", {}):
+        steps["quality"]["exempt"] = [source for source in steps["quality"]["exempt"] if source not in gone]
+    return {**values, "languages": codes, "mixture": mixture, "generate": generate, "steps": steps}
 
 
 def parse_fields(items: Sequence[str]) -> dict[str, str]:

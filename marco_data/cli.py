@@ -5,10 +5,8 @@ books do not balance, 2 the recipe or the command is wrong.
 import io
 import json
 import os
-import shlex
 import sys
 import traceback
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,15 +17,14 @@ from rich.console import Console
 from marco_data import __version__
 from marco_data.benchmark_build import make_index
 from marco_data.benchmark_index import IndexMissing
-from marco_data.catalog import Choice, parse_fields, recipe_file, resolve
+from marco_data.catalog import Choice, parse_fields, resolve
+from marco_data.cli_build import Machines, build_stage, plan_of, reachable, retry, say
 from marco_data.cli_duplicates import duplicates
-from marco_data.dataset import Dataset
+from marco_data.cli_prompts import export_completions, prompts
 from marco_data.errors import MarcoError, RecipeError
 from marco_data.evidence import pairs
-from marco_data.execute import Executor, LocalExecutor, Run
-from marco_data.execute import run as run_plan
+from marco_data.generation.estimate import Estimate
 from marco_data.languages import LANGUAGES
-from marco_data.nodes.measure import Measure
 from marco_data.options import (
     AnyStage,
     Budget,
@@ -36,6 +33,7 @@ from marco_data.options import (
     Inputs,
     Json,
     Languages,
+    Pools,
     RecipeOption,
     Root,
     StageNumber,
@@ -43,12 +41,12 @@ from marco_data.options import (
     built_stage,
 )
 from marco_data.plan import plan_nodes, plan_object, plan_sources
-from marco_data.progress import show_progress
-from marco_data.recipe import Recipe, load_recipe
-from marco_data.report import budget_note, describe, print_books, print_built, print_plan, stats_object, tell_failures
-from marco_data.report_evidence import print_pair, tell_alarms
-from marco_data.sources import check_fields
-from marco_data.stage import find_stage, finish
+from marco_data.plan_generation import check_generation, estimates
+from marco_data.recipe import load_recipe
+from marco_data.records import Record
+from marco_data.report import describe, print_books, print_estimates, print_plan, stats_object
+from marco_data.report_evidence import print_pair
+from marco_data.stage import find_stage
 from marco_data.storage import DISK_FULL, Storage
 from marco_data.why import Lookup
 
@@ -109,116 +107,10 @@ def about(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit(0)
 
 
-@app.command("build-stage")
-def build_stage(
-    stage: StageNumber,
-    family: Family = "sample",
-    recipe: RecipeOption = None,
-    root: Root = "./marco-out",
-    executor: Annotated[str, typer.Option(help="`ray` (a private one, or that at --address) or `local`.")] = "ray",
-    address: Annotated[str | None, typer.Option(help="A running Ray cluster, e.g. ray://head:10001.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes at once; default: ray all cores, local 1.")
-    ] = None,
-    languages: Languages = None,
-    input: Inputs = None,
-    field: Fields = None,
-    budget: Budget = None,
-    sample: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Run this share of the shards through everything.")
-    ] = 1.0,
-    only: Annotated[str | None, typer.Option(help="Repeat exactly this shard, and say all of it.")] = None,
-    waive: Annotated[
-        list[str] | None, typer.Option(help="Do without this shard, or pass over this alarm (repeatable).")
-    ] = None,
-    verify: Verify = False,
-    json_output: Json = False,
-) -> None:
-    """Build a stage: read, clean, deduplicate, mix, tokenize.
-
-    Example:  marco-data build-stage 3 --input my.jsonl --field text=content
-    """
-    choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []), waive or ())
-    resolved = resolve(choice)
-    dataset = _plan(resolved, sample, verify)
-    storage = Storage(root)
-    storage.check_writable()
-    _check_inputs(dataset)
-    with closing(_executor(executor, address, workers)) as runner, show_progress(err) as progress:
-        run = run_plan(dataset, storage, runner, progress, waive=resolved.waive, only=only, watch=resolved.watch)
-    if only is not None:
-        raise typer.Exit(_tell_only(run, only))
-    built = finish(resolved, dataset, run, storage)
-    if built.complete and built.starts_over:
-        _say(f"note: no stage before {stage} is built in this root; this one took its documents from the beginning")
-    if note := budget_note(built, storage):
-        _say(note)
-    tell_alarms(Lookup(built, storage), resolved, recipe_file(choice), _say)
-    code = tell_failures(built, resolved, root, _which(choice), _say)
-    if json_output:
-        print(json.dumps(stats_object(built, storage), ensure_ascii=False))
-    else:
-        print_built(built, storage)
-    raise typer.Exit(code)
-
-
-def _plan(recipe: Recipe, sample: float = 1.0, verify: bool = False) -> Dataset:
-    dataset = recipe.pipeline_function()(recipe, sample=sample, verify=verify)
-    if not isinstance(dataset, Dataset):
-        raise RecipeError(f"the pipeline `{recipe.pipeline}` returned no plan")
-    return dataset.accepting(recipe.accept)
-
-
-def _check_inputs(dataset: Dataset) -> None:
-    """Wrong paths and wrong column names are told before anything runs."""
-    measure = dataset.node("measure")
-    assert isinstance(measure, Measure)
-    for name, source in measure.sources.items():
-        files = measure.files(name)
-        seen: set[str] = set()
-        for file in files:
-            if file.format not in seen:
-                seen.add(file.format)
-                check_fields(file, source)
-
-
-def _executor(name: str, address: str | None, workers: int | None) -> Executor:
-    if name == "local":
-        if address is not None:
-            raise RecipeError("--address is for the ray executor", hint="leave it out, or use --executor ray")
-        return LocalExecutor(workers or 1)
-    if name != "ray":
-        raise RecipeError(f"no executor `{name}`", hint="--executor ray or --executor local")
-    from marco_data.ray_executor import RayExecutor
-
-    return RayExecutor(address, workers)
-
-
-def _which(choice: Choice) -> str:
-    """The options that name this recipe again, for the commands that are printed."""
-    words = ["--recipe", str(choice.recipe)] if choice.recipe else ["--family", choice.family]
-    words += [word for path in choice.inputs for word in ("--input", path)]
-    words += [word for name, column in choice.fields.items() for word in ("--field", f"{name}={column}")]
-    words += ["--languages", choice.languages] if choice.languages else []
-    words += ["--budget", choice.budget] if choice.budget else []
-    words += [word for name in choice.waive for word in ("--waive", name)]
-    return shlex.join(words)
-
-
-def _tell_only(run: Run, only: str) -> int:
-    keys = {r.key for records in run.records.values() for r in records}
-    for failure in run.failures:
-        err.print(f"failed: {failure.shard}: {failure.error}\n{failure.trace}", markup=False, highlight=False)
-    if run.failures:
-        return 1
-    if only not in keys:
-        raise RecipeError(f"no shard `{only}` in this plan")
-    err.print(f"`{only}` is done", markup=False)
-    return 0
-
-
-def _say(message: str) -> None:
-    err.print(message, markup=False, highlight=False, soft_wrap=True)
+app.command("build-stage")(build_stage)
+app.command()(retry)
+app.command()(prompts)
+app.command("export-completions")(export_completions)
 
 
 @app.command()
@@ -231,6 +123,7 @@ def plan(
     input: Inputs = None,
     field: Fields = None,
     budget: Budget = None,
+    pools: Pools = None,
     sample: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
     verify: Verify = False,
     json_output: Json = False,
@@ -241,16 +134,29 @@ def plan(
     """
     choice = _target(target, Choice(None, family, recipe, languages, budget, input or (), parse_fields(field or [])))
     resolved = resolve(choice)
-    dataset = _plan(resolved, sample, verify)
+    dataset = reachable(plan_of(resolved, sample, verify), Machines(pools=pools), Storage(root))
     sources = plan_sources(dataset, resolved.part_of)
-    reachable = all(s.problem is None for s in sources)
+    all_there = all(s.problem is None for s in sources)
     before = find_stage(Storage(root), resolved.family, resolved.stage)
-    nodes = plan_nodes(dataset, Storage(root), before, reachable)
+    done: dict[str, list[Record]] = {}
+    nodes = plan_nodes(dataset, Storage(root), before, all_there, done)
     title = f"{resolved.family} stage {resolved.stage}"
+    found: list[Estimate] = []
+    said: list[str] = []
+    wrong: list[str] = []
+    if resolved.generate and all_there:
+        found, said = estimates(dataset, Storage(root), done, before.wanted if before else [])
+        notes, wrong = check_generation(dataset, found)
+        said += notes
     if json_output:
-        print(json.dumps(plan_object(sources, nodes, title, None), ensure_ascii=False))
-        return
-    print_plan(title, resolved, sources, nodes)
+        generation = {"estimates": [asdict(one) for one in found], "notes": said, "problems": wrong}
+        print(json.dumps({**plan_object(sources, nodes, title, None), "generation": generation}, ensure_ascii=False))
+    else:
+        print_plan(title, resolved, sources, nodes)
+        print_estimates(found, said)
+    for problem in wrong:
+        say(f"error: {problem}")
+    raise typer.Exit(1 if wrong else 0)
 
 
 def _target(target: str, choice: Choice) -> Choice:
@@ -316,7 +222,7 @@ def why(
             print_pair(pair)
     missing = [term for term in wanted if term not in found]
     for term in missing:
-        _say(f"not found in this stage: {term}")
+        say(f"not found in this stage: {term}")
     raise typer.Exit(1 if missing else 0)
 
 
@@ -406,7 +312,7 @@ def validate(recipe: Annotated[Path, typer.Argument(help="A recipe file.")]) -> 
     Example:  marco-data validate my-recipe.yaml
     """
     resolved = load_recipe(recipe)
-    dataset = _plan(resolved)
+    dataset = plan_of(resolved)
     for node in dataset.nodes:
         _check_node(node)
     parts = resolved.mixture
@@ -419,7 +325,7 @@ def _check_node(node: Any) -> None:
     try:
         assert node.identity
     except (OSError, ImportError, IndexMissing) as error:
-        _say(f"not checked from here: `{node.name}`: {error}")
+        say(f"not checked from here: `{node.name}`: {error}")
 
 
 @app.command("index-benchmarks")

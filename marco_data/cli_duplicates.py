@@ -63,7 +63,7 @@ def duplicates(
     """
     choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []))
     built, storage = built_stage(choice, root)
-    if "dedup" not in built.nodes:
+    if not {"dedup", "dedup_seeds"} & built.nodes.keys():
         raise RecipeError("this build stopped before duplicates were looked for", hint="`marco-data stats` says why")
     if source is not None and source not in built.recipe["sources"]:
         raise RecipeError(f"no source `{source}`", hint=f"sources: {', '.join(sorted(built.recipe['sources']))}")

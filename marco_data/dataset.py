@@ -46,6 +46,10 @@ class Outcome:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
+GENERATED = "generated"
+"""The scope of the nodes that judge what models have written, beside those that judge what was read."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What the planning of tasks may look at: results so far, and the root."""
@@ -54,26 +58,49 @@ class Context:
     tools: Tools
     done: Mapping[str, Sequence[Record]]
 
+    def everywhere(self, kind: str) -> list[Record]:
+        """The records of a kind of node over what was read, then over what was generated."""
+        return [*self.done[kind], *self.done.get(f"{kind}_{GENERATED}", ())]
+
+    def seen_by(self, node: "Node") -> "Context":
+        """This context where the results of the node's own scope go before those of the others."""
+        if not node.scope:
+            return self
+        ending = f"_{node.scope}"
+        own = {name.removesuffix(ending): done for name, done in self.done.items() if name.endswith(ending)}
+        return Context(self.storage, self.tools, {**self.done, **own})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Node(ABC):
     """One kind of work over all shards. `whole` nodes look at the whole corpus and so wait for all of it.
 
-    `accept` are package versions declared equal by the recipe: they have one identity.
+    A plan has a kind of node once for each `scope`: the same work over other documents. It is no identity: equal work
+    lies in one folder. `accept` are package versions declared equal by the recipe: they have one identity.
     """
 
-    name: ClassVar[str]
+    kind: ClassVar[str]
     whole: ClassVar[bool] = False
+    in_rounds: ClassVar[bool] = False
+    settled_by_first: ClassVar[bool] = False  # two attempts may write other bytes: those committed first stand
     version: ClassVar[int] = 1
 
     accept: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
+    scope: str = field(default="", compare=False)
+
+    @property
+    def name(self) -> str:
+        """What a plan, its records and messages call it: the kind, and the scope where it has one."""
+        return f"{self.kind}_{self.scope}" if self.scope else self.kind
 
     @abstractmethod
     def config(self, tools: Tools) -> dict[str, Any]:
         """Everything but the inputs that shapes this node's output, as plain JSON."""
 
     @abstractmethod
-    def tasks(self, context: Context) -> list[Task]: ...
+    def tasks(self, context: Context) -> list[Task]:
+        """All tasks that are known. A node that works `in_rounds` is asked again when they are done: its own results
+        are in `context.done` then, and it answers with the same tasks and more, until there are no more."""
 
     @abstractmethod
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome: ...
@@ -84,7 +111,7 @@ class Node(ABC):
 
     @cached_property
     def folder(self) -> str:
-        return f"{self.name}-{self.fingerprint}"
+        return f"{self.kind}-{self.fingerprint}"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -92,7 +119,7 @@ class Node(ABC):
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        return {"node": self.name, "version": self.version, "config": self.config(Tools(self.accept))}
+        return {"node": self.kind, "version": self.version, "config": self.config(Tools(self.accept))}
 
     def __getstate__(self) -> dict[str, Any]:
         # The cached folder travels with the node: a worker need not hash models again to know where to write.

@@ -19,7 +19,8 @@ import xxhash
 
 from marco_data.dedup import REASONS
 from marco_data.records import DROPPED, Record
-from marco_data.why import Lookup, Place, row_of
+from marco_data.storage import row_of
+from marco_data.why import Lookup, Place
 
 ENOUGH = 100
 """Shards are looked into until they hold so many times the documents that are asked for: a sample of a hundred thousand
@@ -109,7 +110,8 @@ class Pair:
 def sample(lookup: Lookup, wanted: Wanted, size: int, seed: int = 0) -> list[Place]:
     """The places of at most `size` dropped documents."""
     duplicates = wanted.step.partition("/")[0] == "dedup"
-    records = lookup.stage.records(lookup.storage, "dedup" if duplicates else "decide")
+    stage, storage = lookup.stage, lookup.storage
+    records = stage.deduplicated(storage) if duplicates else stage.everywhere(storage, "decide")
     drops = {number: n for number, record in enumerate(records) if (n := wanted.drops(record))}
     found: list[tuple[int, int, int]] = []
     seen = 0

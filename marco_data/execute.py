@@ -90,6 +90,7 @@ def run_task(task: Task, storage: Storage, *, isolated: bool = False) -> Done:
                         outcome.counts,
                         outcome.facts,
                     ),
+                    first_stands=task.node.settled_by_first,
                 )
             return Done(task, record, time.monotonic() - started)
         except RecipeError:
@@ -272,33 +273,44 @@ def run(
             if (node.whole and len(result.manifests) < len(result.records)) or not all(a.waived for a in result.alarms):
                 result.stopped_before = node.name
                 break
-            context = Context(storage, Tools(), result.records)
+            result.ran[node.name] = 0
+            context = Context(storage, Tools(), result.records).seen_by(node)
             tasks = [t for t in node.tasks(context) if not _is_waived(t, waived, result)]
-            result.tasks[node.name] = tasks
-            chosen = [t for t in tasks if only in (None, t.key)]
-            manifest = manifest_name(node, tasks)
-            records = records_of(storage, manifest)
-            if records is None:
-                for note in node.notes(context) if chosen else ():
-                    progress.say(note)
-                records = _run_node(node, chosen, tasks, storage, executor, progress, log, interrupts, result)
-            else:
-                progress.node(node, len(tasks), 0)
-                result.ran[node.name] = 0
-            result.records[node.name] = records
+            while True:
+                result.tasks[node.name] = tasks
+                chosen = [t for t in tasks if only in (None, t.key)]
+                manifest = manifest_name(node, tasks)
+                records = records_of(storage, manifest)
+                if records is None:
+                    for note in node.notes(context) if chosen else ():
+                        progress.say(note)
+                    records = _run_node(node, chosen, tasks, storage, executor, progress, log, interrupts, result)
+                else:
+                    progress.node(node, len(tasks), 0)
+                result.records[node.name] = records
+                if not node.in_rounds or len(records) < len(tasks):
+                    break
+                context = Context(storage, Tools(), result.records).seen_by(node)
+                further = [t for t in node.tasks(context) if not _is_waived(t, waived, result)]
+                if len(further) == len(tasks):
+                    break
+                tasks = further
             if len(records) == len(tasks):
                 result.manifests[node.name] = manifest
             if only is not None and chosen:
                 break
             if watch is not None and only is None and len(result.manifests) == len(result.records):
-                result.alarms += [replace(a, waived=a.name in waived) for a in watch(node.name, result.records)]
+                raised = {alarm.name for alarm in result.alarms}
+                found = [a for a in watch(node.name, result.records) if a.name not in raised]
+                result.alarms += [replace(a, waived=a.name in waived) for a in found]
     return result
 
 
 def _is_waived(task: Task, waived: set[str], result: Run) -> bool:
     if task.key not in waived:
         return False
-    result.waived.append(task.key)
+    if task.key not in result.waived:
+        result.waived.append(task.key)
     return True
 
 
@@ -321,7 +333,7 @@ def _run_node(
             records[task.key] = record
     pending = [task for task in chosen if task.key not in records]
     progress.node(node, len(tasks), len(pending))
-    result.ran[node.name] = len(pending)
+    result.ran[node.name] += len(pending)
     while pending:
         waiting, damaged = [], set()
         for done in executor.run(pending, storage):

@@ -23,6 +23,20 @@ Fields = Annotated[
 Budget = Annotated[str | None, typer.Option(help="Tokens of this stage: 500B, 10M.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Verify = Annotated[bool, typer.Option("--verify", help="Hash input files whole, not just their ends.")]
+ExecutorName = Annotated[
+    str, typer.Option("--executor", help="`ray` (a private one, or that at --address) or `local`.")
+]
+Address = Annotated[str | None, typer.Option(help="A running Ray cluster, e.g. ray://head:10001.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes at once; default: ray all cores, local 1.")]
+Pools = Annotated[
+    Path | None, typer.Option("--pools", help="Where the recipe's models run; without it, what is recorded answers.")
+]
+MaxGpuHours = Annotated[
+    float | None, typer.Option("--max-gpu-hours", min=0, help="Generation stops there, and the build goes on.")
+]
+MaxCost = Annotated[
+    float | None, typer.Option("--max-cost", min=0, help="The same in US dollars, by the prices in --pools.")
+]
 AnyStage = Annotated[int | None, typer.Option("--stage", min=1, max=9, help="Default: the stage built last.")]
 StageNumber = Annotated[int, typer.Argument(min=1, max=9, help="Curriculum stage.")]
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from marco_data.benchmark_index import IndexMissing
-from marco_data.dataset import Context, Dataset, Node
+from marco_data.dataset import Context, Dataset, Node, Task
 from marco_data.errors import MarcoError
 from marco_data.execute import manifest_name, records_of
 from marco_data.nodes.measure import Measure
@@ -40,6 +40,9 @@ WHAT = {
     "settle_open": "who stays of those",
     "dedup": "verdict sidecars",
     "dedup_index": "what a later crawl goes on from",
+    "seeds": "documents that models may write from",
+    "generate": "what models write, and what of it is accepted",
+    "replace": "documents whose rewriting is kept",
     "tokenize": "kept documents to tokens",
     "mix": "weights, budget, where the stage before ended",
     "shards": "Megatron .bin/.idx",
@@ -83,9 +86,18 @@ def plan_sources(dataset: Dataset, part_of: dict[str, str]) -> list[SourcePlan]:
     return rows
 
 
-def plan_nodes(dataset: Dataset, storage: Storage, before: Stage | None, reachable: bool = True) -> list[NodePlan]:
-    """The status of every node against what is in the root; `before` is the build whose keys are compared."""
-    done: dict[str, list[Record]] = {}
+def plan_nodes(
+    dataset: Dataset,
+    storage: Storage,
+    before: Stage | None,
+    reachable: bool = True,
+    done: dict[str, list[Record]] | None = None,
+) -> list[NodePlan]:
+    """The status of every node against what is in the root; `before` is the build whose keys are compared.
+
+    `done` is filled with the records of those nodes that have nothing left to do.
+    """
+    done = {} if done is None else done
     rows: list[NodePlan] = []
     known = reachable
     for node in dataset.nodes:
@@ -99,21 +111,36 @@ def plan_nodes(dataset: Dataset, storage: Storage, before: Stage | None, reachab
             ]
             rows.append(NodePlan(node.name, folder, _verb(node), None, None, because))
             continue
-        tasks = node.tasks(Context(storage, Tools(), done))
-        records = records_of(storage, manifest_name(node, tasks))
-        if records is None:
-            there = set(storage.names(node.folder))
-            found = [load_record(storage, node.folder, t.key) for t in tasks if f"{t.key}.json" in there]
-            records = [r for r in found if r is not None]
+        tasks, records = _known(node, storage, done)
         done[node.name] = records
         pending = len(tasks) - len(records)
         status = SKIP if pending == 0 else _verb(node)
         if pending and not because:
             because = [_new_inputs(node, before, pending, len(tasks))]
-        because = [*because, *node.notes(Context(storage, Tools(), done))] if pending else []
+        context = Context(storage, Tools(), done).seen_by(node)
+        because = [*because, *node.notes(context)] if pending else []
         rows.append(NodePlan(node.name, folder, status, len(tasks), pending, because))
         known = pending == 0
+        if pending:
+            del done[node.name]
     return rows
+
+
+def _known(node: Node, storage: Storage, done: dict[str, list[Record]]) -> tuple[list[Task], list[Record]]:
+    """The tasks of a node that are known, and the records there are of them."""
+    known: dict[str, list[Record]] = dict(done)
+    before = -1
+    while True:
+        tasks = node.tasks(Context(storage, Tools(), known).seen_by(node))
+        records = records_of(storage, manifest_name(node, tasks))
+        if records is None:
+            there = set(storage.names(node.folder))
+            found = [load_record(storage, node.folder, t.key) for t in tasks if f"{t.key}.json" in there]
+            records = [r for r in found if r is not None]
+        known[node.name] = records
+        if not node.in_rounds or len(records) < len(tasks) or len(tasks) == before:
+            return tasks, records
+        before = len(tasks)
 
 
 def _named(node: Node) -> tuple[str, str | None]:
@@ -127,7 +154,7 @@ def _named(node: Node) -> tuple[str, str | None]:
 
 
 def _verb(node: Node) -> str:
-    return REDECIDE if node.name == "decide" else REBUILD
+    return REDECIDE if node.kind == "decide" else REBUILD
 
 
 def _new_inputs(node: Node, before: Stage | None, pending: int, tasks: int) -> str:

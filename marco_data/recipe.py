@@ -17,7 +17,8 @@ from marco_data.benchmark_items import Benchmark
 from marco_data.dedup import REASONS, DropDuplicates
 from marco_data.errors import RecipeError
 from marco_data.frames import Frames
-from marco_data.languages import LANGUAGES, canonical
+from marco_data.generation.entry import Entries, Model, change_prompt_paths
+from marco_data.languages.codes import ByCode, Codes
 from marco_data.mix import MixturePart, parse_tokens, parts_by_source
 from marco_data.rehydrate import Rehydrate
 from marco_data.sources import Source
@@ -38,19 +39,6 @@ NAME = r"[a-z0-9][a-z0-9_-]*"
 
 def _budget(value: Any) -> Any:
     return None if value is None else parse_tokens(value)
-
-
-def _codes(value: Any) -> Any:
-    if value == "all":
-        return tuple(LANGUAGES)
-    return tuple(canonical(code).code for code in value) if isinstance(value, list | tuple) else value
-
-
-def _by_code(value: Any) -> Any:
-    return {canonical(str(k)).code: v for k, v in value.items()} if isinstance(value, Mapping) else value
-
-
-Codes = Annotated[tuple[str, ...], BeforeValidator(_codes)]
 
 
 class Section(BaseModel):
@@ -83,7 +71,7 @@ class IdentifyLanguageSection(Section):
 
 class QualitySection(Section):
     limits: str = "fineweb2"
-    overrides: Annotated[dict[str, dict[str, float | None]], BeforeValidator(_by_code)] = {}
+    overrides: Annotated[dict[str, dict[str, float | None]], ByCode] = {}
     tier_margin: Annotated[float, Field(ge=0, lt=1)] = 0.2
     exempt: tuple[str, ...] = ()
 
@@ -181,6 +169,8 @@ class Recipe(Section):
     sources: dict[Annotated[str, Field(pattern=f"^{NAME}$")], Source]
     steps: Steps = Steps()
     rehydrate: Rehydrate | None = None
+    generators: dict[Annotated[str, Field(pattern=f"^{NAME}$")], Model] = {}
+    generate: Entries = {}
     mixture: Annotated[dict[Annotated[str, Field(pattern=f"^{NAME}$")], MixturePart], Field(min_length=1)]
     limits: Limits = Limits()
     keep_dropped: KeepDropped = KeepDropped()
@@ -196,16 +186,17 @@ class Recipe(Section):
             owners = parts_by_source(self.mixture)
         except ValueError as error:
             raise WrongAt(("mixture",), str(error)) from None
+        there = {*self.sources, *self.generated_sources}
         for source, part in owners.items():
-            if source not in self.sources:
-                near = difflib.get_close_matches(source, self.sources, n=1)
+            if source not in there:
+                near = difflib.get_close_matches(source, there, n=1)
                 raise WrongAt(
                     ("mixture", part, "sources"),
                     f"mixture part `{part}` names the source `{source}`, which is not under `sources`"
-                    + (f"; did you mean `{near[0]}`?" if near else f" ({', '.join(sorted(self.sources))})"),
+                    + (f"; did you mean `{near[0]}`?" if near else f" ({', '.join(sorted(there))})"),
                 )
         for source in self.steps.quality.exempt:
-            if source not in self.sources:
+            if source not in there:
                 raise ValueError(f"`steps.quality.exempt` names the source `{source}`, which is not under `sources`")
         for name, settings in self.mixture.items():
             foreign = sorted(set(settings.languages or ()) - set(self.languages))
@@ -217,13 +208,51 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _entries_name_what_there_is(self) -> "Recipe":
+        owners = parts_by_source(self.mixture)
+        for name, entry in self.generate.items():
+            made = entry.make.part
+            if entry.generator not in self.generators:
+                near = difflib.get_close_matches(entry.generator, self.generators, n=1)
+                raise WrongAt(
+                    ("generate", name, "generator"),
+                    f"there is no `{entry.generator}` under `generators`"
+                    + (f"; did you mean `{near[0]}`?" if near else f" ({', '.join(self.generators) or 'it is empty'})"),
+                )
+            if made in self.sources:
+                raise WrongAt(("generate", name), f"it makes the source `{made}`, which is under `sources` too")
+            if made not in owners:
+                message = f"it makes documents of the source `{made}`, which no part of `mixture` draws from"
+                raise WrongAt(("generate", name), message)
+            for source in entry.seeds.sources or ():
+                if source not in owners or source not in self.sources:
+                    near = difflib.get_close_matches(source, [s for s in owners if s in self.sources], n=1)
+                    raise WrongAt(
+                        ("generate", name, "seeds", "sources"),
+                        f"no part of `mixture` draws from a source `{source}`"
+                        + (f"; did you mean `{near[0]}`?" if near else "")
+                        + "; seeds are documents that the stage reads",
+                    )
+            foreign = sorted({*entry.languages, *entry.seed_languages()} - set(self.languages))
+            if foreign:
+                raise WrongAt(
+                    ("generate", name, "languages"), f"{', '.join(foreign)} not among the recipe's `languages`"
+                )
+        return self
+
+    @property
+    def generated_sources(self) -> dict[str, str]:
+        """{source: entry of `generate`} of what is made rather than read; of several entries the first."""
+        return {entry.make.part: name for name, entry in reversed(self.generate.items())}
+
+    @model_validator(mode="after")
     def _removal_names_steps(self) -> "Recipe":
         reasons = {*Normalize.reasons, *UrlBlockList.reasons, *SelectLanguage.reasons, *ApplyLimits.reasons}
         reasons |= {*Decontaminate.reasons, *(reason for reason in REASONS if reason)}
         # Which steps a pipeline of the user's own has is not known here.
         if self.limits.removal is not None and self.pipeline == BUILD_STAGE:
             user_steps = [extra.step for extra in self.steps.extra]
-            wrong = what_is_wrong(self.limits.removal, reasons, user_steps, self.sources)
+            wrong = what_is_wrong(self.limits.removal, reasons, user_steps, [*self.sources, *self.generated_sources])
             if wrong is not None:
                 raise WrongAt(("limits", "removal", *wrong[0]), wrong[1])
         return self
@@ -242,8 +271,8 @@ class Recipe(Section):
 
     @property
     def used_sources(self) -> dict[str, Source]:
-        """The sources that some part of the mixture draws from, by name."""
-        return {name: self.sources[name] for name in sorted(self.part_of)}
+        """The sources that are read and that some part of the mixture draws from, by name."""
+        return {name: self.sources[name] for name in sorted(self.part_of) if name in self.sources}
 
     @property
     def part_of(self) -> dict[str, str]:
@@ -345,6 +374,12 @@ def _change_paths(values: dict[str, Any], change: Callable[[Any], Any]) -> None:
                 source["paths"] = [change(p) for p in source["paths"]]
             elif isinstance(source, dict) and isinstance(source.get("paths"), str):
                 source["paths"] = [change(source["paths"])]
+    for model in (values.get("generators") or {}).values() if isinstance(values.get("generators"), dict) else ():
+        if isinstance(model, dict) and isinstance(model.get("recorded"), list):
+            model["recorded"] = [change(path) for path in model["recorded"]]
+    for entry in (values.get("generate") or {}).values() if isinstance(values.get("generate"), dict) else ():
+        if isinstance(entry, dict) and isinstance(entry.get("make"), dict):
+            change_prompt_paths(entry["make"], change)
     tokenizer = values.get("tokenizer")
     if isinstance(tokenizer, dict) and "path" in tokenizer:
         tokenizer["path"] = change(tokenizer["path"])

@@ -81,16 +81,17 @@ def load_record(storage: Storage, folder: str, key: str) -> Record | None:
     return None if data is None else Record.from_json(data)
 
 
-def commit_record(storage: Storage, record: Record) -> Record:
+def commit_record(storage: Storage, record: Record, *, first_stands: bool = False) -> Record:
     """Create the record's file. Where another attempt was first, its record is the one that counts.
 
-    Raises ShardError if the two wrote other bytes: something outside the identity shapes the output.
+    Raises ShardError if the two wrote other bytes: something outside the identity shapes the output. Where that is
+    known (a model's answers), `first_stands`.
     """
     if storage.create(record.path, record.to_json()):
         return record
     first = load_record(storage, record.folder, record.key)
     assert first is not None
-    if [file.digest for file in first.data] != [file.digest for file in record.data]:
+    if not first_stands and [file.digest for file in first.data] != [file.digest for file in record.data]:
         raise ShardError(
             f"two attempts at `{record.path}` wrote different bytes; the first one's stand",
             hint="are all workers' packages and machines alike?",

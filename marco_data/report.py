@@ -3,8 +3,8 @@
 import shlex
 import shutil
 import sys
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from marco_data.catalog import INPUT
+from marco_data.generation.accounting import Price, requests_by, requests_object, requests_table
+from marco_data.generation.estimate import Estimate
 from marco_data.languages import LANGUAGES
 from marco_data.plan import NodePlan, SourcePlan
+from marco_data.plan_generation import estimates_table
 from marco_data.recipe import Recipe
-from marco_data.records import DROPPED, FAILED, KEPT, READ
+from marco_data.records import DROPPED, FAILED, GENERATED, KEPT, READ, REPLACED
 from marco_data.stage import Stage
 from marco_data.storage import Storage
 from marco_data.why import Answer
@@ -47,7 +50,15 @@ def stats_object(stage: Stage, storage: Storage) -> dict[str, Any]:
         "alarms": [{**asdict(alarm), "name": alarm.name, "share": alarm.share} for alarm in stage.alarms],
         "files": stage.files,
         "benchmarks": stage.benchmarks,
+        "requests": requests_object(stage.wanted),
+        "requests_by": requests_by(stage.wanted, _prices(stage)),
+        "generation_ended": stage.ended,
     }
+
+
+def _prices(stage: Stage) -> dict[str, Price]:
+    """By model, as the pools of the build stated them."""
+    return {model: Price(**price) for model, price in stage.prices.items()}
 
 
 def _sums(stage: Stage, key: str) -> dict[str, dict[str, int]]:
@@ -77,8 +88,8 @@ def language_table(stage: Stage) -> Table:
     steps: dict[str, None] = {}
     for count in stage.counts:
         row = rows[count.language]
-        if count.outcome == READ:
-            row["read"] += count.documents
+        if count.outcome in (READ, GENERATED, REPLACED):
+            row[count.outcome] += count.documents
         elif count.outcome == KEPT:
             row["kept"] += count.documents
             row["tokens"] += count.tokens
@@ -88,7 +99,9 @@ def language_table(stage: Stage) -> Table:
             row[step] += count.documents
     table = Table(title=f"{stage.family} stage {stage.stage}", title_justify="left", show_footer=True)
     order = sorted(steps, key=lambda s: (_ORDER.index(s) if s in _ORDER else len(_ORDER), s))
-    names = ["read", *order, "kept", "tokens"]
+    there = {name for row in rows.values() for name in row}
+    names = ["read", *(n for n in (GENERATED,) if n in there), *order]
+    names += [*(n for n in (REPLACED,) if n in there), "kept", "tokens"]
     total = {name: sum(row[name] for row in rows.values()) for name in names}
     table.add_column("language", footer="all")
     for name in names:
@@ -103,6 +116,7 @@ def language_table(stage: Stage) -> Table:
 
 
 SHOWN = 120  # characters of a leak
+MOST_GROUNDS = 4  # of an estimate in the printed plan; --json has all of them
 MOST_KEYS = 5  # of a node's changed keys in the printed plan; --json has all of them
 _ORDER = [
     "failed",
@@ -175,6 +189,23 @@ def print_plan(title: str, recipe: Recipe, sources: list[SourcePlan], nodes: lis
             print(f"{'  ' if i == len(nodes) - 1 else '│ '}              {reason}")
 
 
+def print_estimates(found: Sequence[Estimate], said: Sequence[str]) -> None:
+    """What generation is expected to take, and what that rests on."""
+    if found:
+        header, lines = estimates_table(found)
+        table = Table(title="\ngeneration, expected (±: nine samples of ten)", title_justify="left")
+        for name in header:
+            table.add_column(name, justify="left" if name in ("entry", "language") else "right")
+        for line in lines:
+            table.add_row(*line)
+        console().print(table)
+        grounds = Counter(s for one in found for s in one.measured_on)
+        for sentence, times in grounds.most_common(MOST_GROUNDS):
+            print(f"  measured on ({times} of {len(found)}): {sentence}")
+    for note in said:
+        print(f"  {note}")
+
+
 def print_books(report: dict[str, Any], stage: Stage) -> None:
     """`stats`: languages, then documents by outcome and reason, then parts."""
     out = console()
@@ -198,6 +229,16 @@ def print_books(report: dict[str, Any], stage: Stage) -> None:
             numbers = (f"{alarm.dropped:,}", f"{alarm.reached:,}", f"{alarm.share:.1%}", f"{alarm.limit:.1%}")
             raised.add_row(alarm.name, *numbers, "waived" if alarm.waived else "stopped the build")
         out.print(raised)
+    if stage.requests:
+        header, lines = requests_table(stage.wanted, _prices(stage))
+        asked = Table(title="\nrequests", title_justify="left")
+        for name in header:
+            asked.add_column(
+                name, justify="left" if name in ("maker", "language", "prompt", "model", "rejected") else "right"
+            )
+        for line in lines:
+            asked.add_row(*line)
+        out.print(asked)
     if stage.benchmarks:
         leaks = Table(title="\nbenchmarks", title_justify="left")
         for name in ("benchmark", "items found", "documents dropped"):
@@ -226,8 +267,24 @@ def describe(a: Answer) -> str:
     return (
         f"{a.source_id or a.url or a.id}: {a.verdict}{f': {a.reason}' if a.reason else ''}{measured}{twin}{leaks}\n"
         f"  id {a.id}{score}, tier {a.quality_tier or '-'}, part {a.part or '-'}\n"
-        f"  from {a.file}, position {a.position}, {a.url or 'no url'}, licence {a.licence or 'not stated'}"
+        f"  from {a.file or 'what was generated'}, position {a.position}, {a.url or 'no url'}, "
+        f"licence {a.licence or 'not stated'}{''.join(_told_generation(a))}"
     )
+
+
+def _told_generation(a: Answer) -> Iterator[str]:
+    """Lines on what a document was generated from, and on what was generated from it."""
+    if a.replaced_by is not None:
+        yield f"\n  replaced by {a.replaced_by}"
+    if a.origin is not None:
+        labels = ", ".join(f"{k} {v}" for k, v in a.origin["labels"].items())
+        yield (
+            f"\n  made by {a.origin['maker']} ({a.origin['prompt']}) with {a.origin['model']} "
+            f"from {', '.join(a.origin['parent_ids'])}{f'; {labels}' if labels else ''}"
+        )
+    for wanted in a.made:
+        what = f"{wanted['maker']} in {wanted['language']}"
+        yield f"\n  {what}: {wanted['id']}" if wanted["id"] else f"\n  {what}: rejected: {wanted['reason']}"
 
 
 def told_leak(leak: dict[str, Any]) -> str:

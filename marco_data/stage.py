@@ -15,13 +15,16 @@ from typing import Any
 from marco_data.alarms import Alarm
 from marco_data.blend import BlendHeader, BlendShard, blend_json, blend_text
 from marco_data.catalog import INPUT
-from marco_data.dataset import Dataset
+from marco_data.dataset import Context, Dataset
 from marco_data.errors import RecipeError
 from marco_data.execute import Failure, Run, records_of
+from marco_data.generation.accounting import RequestCount, unbalanced_requests
 from marco_data.mix import Allocation, PartTotal, Share
+from marco_data.nodes.generate import Generate, price_of
 from marco_data.nodes.measure import Measure
 from marco_data.nodes.mix import intervals_of
 from marco_data.nodes.tokenize import Tokenize
+from marco_data.nodes.written import spent
 from marco_data.recipe import Recipe
 from marco_data.records import DROPPED, FAILED, GENERATED, KEPT, READ, REPLACED, Count, Record, add_counts
 from marco_data.step import Tools, fingerprint
@@ -30,8 +33,11 @@ from marco_data.tokenizer import Tokenizer
 
 SOURCES_OF_COUNTS = {
     "measure": (READ,),
+    "measure_generated": (GENERATED,),
     "decide": (FAILED, DROPPED),
+    "decide_generated": (FAILED, DROPPED),
     "dedup": (DROPPED,),
+    "replace": (REPLACED,),
     "mix": (DROPPED,),
     "shards": (KEPT,),
 }
@@ -98,6 +104,9 @@ class Stage:
     alarms: tuple[Alarm, ...] = ()
     files: dict[str, dict[str, int]] = field(default_factory=dict)
     benchmarks: dict[str, dict[str, int]] = field(default_factory=dict)
+    requests: tuple[dict[str, Any], ...] = ()
+    ended: dict[str, dict[str, str]] = field(default_factory=dict)
+    prices: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
     @property
     def books(self) -> Books:
@@ -105,7 +114,18 @@ class Stage:
 
     @property
     def balanced(self) -> bool:
-        return self.complete and not self.waived and not unbalanced(self.counts)
+        return (
+            self.complete
+            and not self.waived
+            and not unbalanced(self.counts)
+            and not unbalanced_requests(self.wanted)
+            and sum(row.accepted for row in self.wanted) == self.books.generated
+        )
+
+    @property
+    def wanted(self) -> list[RequestCount]:
+        """What was asked of models, by maker, language, prompt and model."""
+        return [RequestCount.from_row(row) for row in self.requests]
 
     @property
     def starts_over(self) -> bool:
@@ -122,6 +142,14 @@ class Stage:
             return records_of(storage, entry["manifest"]) or []
         found = [storage.read(path) for path in entry["records"]]
         return [Record.from_json(data) for data in found if data is not None]
+
+    def everywhere(self, storage: Storage, kind: str) -> list[Record]:
+        """The records of a kind of node over what was read, then over what was generated."""
+        return [*self.records(storage, kind), *self.records(storage, f"{kind}_generated")]
+
+    def deduplicated(self, storage: Storage) -> list[Record]:
+        """The records of the last dedup that was done: before anything is generated there is one over what was read."""
+        return self.records(storage, "dedup") or self.records(storage, "dedup_seeds")
 
     @staticmethod
     def from_json(raw: dict[str, Any]) -> "Stage":
@@ -140,6 +168,9 @@ class Stage:
             alarms=tuple(Alarm(**a) for a in raw["alarms"]),
             files=raw["files"],
             benchmarks=raw["benchmarks"],
+            requests=tuple(raw.get("requests", ())),  # manifests of before there were any
+            ended=raw.get("ended", {}),
+            prices=raw.get("prices", {}),
         )
 
 
@@ -166,6 +197,8 @@ def finish(recipe: Recipe, dataset: Dataset, run: Run, storage: Storage) -> Stag
     shards = [shard for record in run.records.get("shards", []) for shard in record.facts["shards"]]
     mix = run.records["mix"][0].facts if run.records.get("mix") else {}
     waived = sorted([*run.waived, *(alarm.name for alarm in run.alarms if alarm.waived)])
+    writers = [n for n in dataset.nodes if isinstance(n, Generate) and n.name in run.records]
+    context = Context(storage, Tools(), run.records)
     digest = fingerprint([recipe.family, recipe.stage, nodes, waived, run.complete, mix.get("after")])
     folder = f"stage-{recipe.stage}-{digest}"
     stage = Stage(
@@ -183,6 +216,9 @@ def finish(recipe: Recipe, dataset: Dataset, run: Run, storage: Storage) -> Stag
         alarms=tuple(run.alarms),
         files=_files(run),
         benchmarks=_benchmarks(recipe, run),
+        requests=tuple(row.to_row() for row in spent([r for node in writers for r in run.records[node.name]])),
+        ended={node.scope: node.planned(context)[1] for node in writers},
+        prices={node.model.named: asdict(price_of(node.pool)) for node in writers if node.pool is not None},
     )
     if stage.complete:
         _write_blend(stage, dataset, storage)
@@ -221,7 +257,7 @@ def _benchmarks(recipe: Recipe, run: Run) -> dict[str, dict[str, int]]:
         return {}
     items: dict[str, set[tuple[str, ...]]] = {name: set() for name in sorted(recipe.steps.decontaminate.benchmarks)}
     documents = dict.fromkeys(items, 0)
-    for record in run.records.get("decide", []):
+    for record in [*run.records.get("decide", []), *run.records.get("decide_generated", [])]:
         for name, found in record.facts["leaks"].items():
             items[name].update(map(tuple, found["items"]))
             documents[name] += found["documents"]

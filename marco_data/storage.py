@@ -152,13 +152,18 @@ class Storage:
     @contextmanager
     def parquet(self, path: str) -> Iterator[pq.ParquetFile]:
         """Raises DamagedFile, also from what is read of it, where the bytes are not those that were written."""
-        with damage_told(path), ExitStack() as opened:
-            if self._local is not None:
-                file = pq.ParquetFile(self._local / path, memory_map=True, page_checksum_verification=True)
-            else:
-                source = opened.enter_context(self.open(path))
-                file = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
-            yield opened.enter_context(file)
+        try:
+            with ExitStack() as opened:
+                if self._local is not None:
+                    file = pq.ParquetFile(self._local / path, memory_map=True, page_checksum_verification=True)
+                else:
+                    source = opened.enter_context(self.open(path))
+                    file = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
+                yield opened.enter_context(file)
+        except (pa.ArrowInvalid, OSError) as error:
+            if any(sign in str(error) for sign in DAMAGE):
+                raise DamagedFile(path, str(error).splitlines()[0]) from error
+            raise
 
     # -- writing ------------------------------------------------------------------------------------------
 
@@ -271,17 +276,6 @@ class Storage:
         return temporary
 
 
-@contextmanager
-def damage_told(path: str) -> Iterator[None]:
-    """What pyarrow raises about bytes that are not those written, as DamagedFile."""
-    try:
-        yield
-    except (pa.ArrowInvalid, OSError) as error:
-        if any(sign in str(error) for sign in DAMAGE):
-            raise DamagedFile(path, str(error).splitlines()[0]) from error
-        raise
-
-
 def write_parquet(storage: Storage, stem: str, groups: Iterable[pa.Table], schema: pa.Schema) -> DataFile:
     """The one writer: each table of `groups` becomes its own row groups of at most ROW_GROUP_ROWS rows.
 
@@ -307,6 +301,17 @@ def _alone(table: pa.Table) -> pa.Table:
     """A copy of the rows in one chunk whose buffers hold nothing else: what they were cut from would show."""
     ends = (table.slice(0, 1), table.slice(1))  # a single chunk would not be copied
     return pa.concat_tables(ends).combine_chunks()
+
+
+def row_of(storage: Storage, file: DataFile, row: int, columns: list[str] | None = None) -> dict[str, Any]:
+    with storage.parquet(file.path) as parquet:
+        start = 0
+        for group in range(parquet.num_row_groups):
+            n = parquet.metadata.row_group(group).num_rows
+            if start <= row < start + n:
+                return dict(parquet.read_row_group(group, columns=columns).slice(row - start, 1).to_pylist()[0])
+            start += n
+    raise IndexError(f"{file.path} has no row {row}")
 
 
 def file_digest(path: Path) -> str:

@@ -18,12 +18,13 @@ from marco_data.errors import RecipeError
 from marco_data.mix import Interval, MixturePart, parts_by_source, selection_hashes
 from marco_data.nodes.decide import measured_shards
 from marco_data.nodes.mix import at_or_after, intervals_of
-from marco_data.records import DROPPED, FAILED, KEPT, Record
+from marco_data.records import DROPPED, FAILED, KEPT, REPLACED, Record
 from marco_data.sources.stream import HEAD_BYTES
 from marco_data.stage import Stage
 from marco_data.steps.decontaminate import Decontaminate
-from marco_data.storage import DataFile, Storage
+from marco_data.storage import DataFile, Storage, row_of
 from marco_data.tokens import Shard
+from marco_data.why_generated import Generation
 
 WANTED = [
     "id",
@@ -46,6 +47,8 @@ class Answer:
     """A document's verdict, with what it was measured by, a duplicate's surviving twin, and leaked items.
 
     A leak has benchmark, item, language and field, its share and words, and `start`, `end` and `text` in the document.
+    `origin` says of a generated document what it was made from, and how; `made` of a seed what became of each document
+    that was wanted of it.
     """
 
     id: str
@@ -67,6 +70,9 @@ class Answer:
     cluster_size: int | None
     part: str | None
     leaks: list[dict[str, Any]]
+    replaced_by: str | None
+    origin: dict[str, Any] | None
+    made: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -86,16 +92,22 @@ class Lookup:
 
     @cached_property
     def measured(self) -> list[tuple[str, DataFile, Record]]:
-        records = self.stage.records(self.storage, "measure")
+        records = self.stage.everywhere(self.storage, "measure")
         return [(name, file, record) for record in records for name, file in measured_shards([record])]
 
     @cached_property
     def verdicts(self) -> list[DataFile]:
-        return [r.data[0] for r in self.stage.records(self.storage, "decide")]
+        return [r.data[0] for r in self.stage.everywhere(self.storage, "decide")]
 
     @cached_property
     def sidecars(self) -> list[DataFile]:
-        return [r.data[0] for r in self.stage.records(self.storage, "dedup")]
+        return [r.data[0] for r in self.stage.deduplicated(self.storage)]
+
+    @cached_property
+    def replaced(self) -> dict[int, DataFile]:
+        """By the number of a shard: the sidecar that says which of its documents a rewriting has replaced."""
+        numbers = {r.facts["shard"]: i for i, r in enumerate(self.stage.deduplicated(self.storage))}
+        return {numbers[r.facts["shard"]]: r.data[0] for r in self.stage.records(self.storage, "replace")}
 
     @cached_property
     def intervals(self) -> dict[tuple[str, str], Interval]:
@@ -164,7 +176,11 @@ class Lookup:
         row = row_of(self.storage, file, place.row, WANTED)
         verdict = row_of(self.storage, self.verdicts[place.shard], place.row)
         twin = row_of(self.storage, self.sidecars[place.shard], place.row) if self.sidecars else {}
-        state, reason = self._state(verdict, twin)
+        replaced_by = None
+        if place.shard in self.replaced:
+            replaced_by = row_of(self.storage, self.replaced[place.shard], place.row)["replaced_by"]
+        state, reason = self._state(verdict, twin) if replaced_by is None else (REPLACED, None)
+        generated = record.reads.get("generated")
         similarity = None if twin.get("jaccard") is None else round(twin["jaccard"], 4)
         return Answer(
             id=twin.get("id") or row["id"],
@@ -175,7 +191,7 @@ class Lookup:
             language=row["lid_language"],
             language_score=row["lid_score"],
             language_shares={entry["language"]: entry["share"] for entry in row["lid_shares"] or ()},
-            file=record.facts["files"][0] if len(record.facts["files"]) == 1 else ", ".join(record.facts["files"][:3]),
+            file=", ".join(record.facts["files"][:3]),
             position=row["position"],
             verdict=state,
             reason=reason,
@@ -186,7 +202,14 @@ class Lookup:
             cluster_size=twin.get("cluster_size"),
             part=self.part_of.get(row["source"]),
             leaks=self._leaks(file, place.row) if str(reason).startswith(f"{Decontaminate.name()}/") else [],
+            replaced_by=replaced_by,
+            origin=self.generation.origin(generated, row["position"]) if generated else None,
+            made=self.generation.made_of(file.digest, twin.get("id") or row["id"]),
         )
+
+    @cached_property
+    def generation(self) -> Generation:
+        return Generation(self.stage, self.storage)
 
     def _leaks(self, file: DataFile, row: int) -> list[dict[str, Any]]:
         """What a document was dropped for, with the text that is at the place."""
@@ -225,7 +248,7 @@ class Lookup:
         """Every row that could not be judged: where it was, why, and its first bytes as inert text."""
         columns = ["id", "source", "source_id", "url", "position", "head", "text"]
         # Of the verdicts, not of what was read: a step that looks at columns may fail on a row too.
-        decided = self.stage.records(self.storage, "decide")
+        decided = self.stage.everywhere(self.storage, "decide")
         for (_, file, record), verdict in zip(self.measured, decided, strict=False):
             if not any(c.outcome == FAILED for c in verdict.counts):
                 continue
@@ -263,17 +286,6 @@ def inert(data: bytes) -> str:
     """Bytes as text that a terminal or a page cannot be moved by: everything but plain letters is escaped."""
     text = data.decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def row_of(storage: Storage, file: DataFile, row: int, columns: list[str] | None = None) -> dict[str, Any]:
-    with storage.parquet(file.path) as parquet:
-        start = 0
-        for group in range(parquet.num_row_groups):
-            n = parquet.metadata.row_group(group).num_rows
-            if start <= row < start + n:
-                return dict(parquet.read_row_group(group, columns=columns).slice(row - start, 1).to_pylist()[0])
-            start += n
-    raise IndexError(f"{file.path} has no row {row}")
 
 
 def _fetched(storage: Storage, prefix: str, folder: Path) -> Path:

@@ -10,8 +10,11 @@ from marco_data.languages import LANGUAGES
 from marco_data.nodes.cluster_sizes import ClusterSizes, judges
 from marco_data.nodes.decide import Decide
 from marco_data.nodes.duplicates import find_duplicates
+from marco_data.nodes.generate import Generate
+from marco_data.nodes.generated import MeasureGenerated, Replace
 from marco_data.nodes.measure import Measure
 from marco_data.nodes.mix import Mix
+from marco_data.nodes.seeds import Seeds
 from marco_data.nodes.shards import Shards
 from marco_data.nodes.tokenize import Tokenize
 from marco_data.recipe import Recipe
@@ -39,6 +42,7 @@ def build_stage(recipe: Recipe, *, sample: float = 1.0, verify: bool = False) ->
         verify=verify,
     )
     decide = Decide(measure=measure, steps=limits(recipe))
+    plan = Dataset().then(measure).then(decide)
     tokenize = Tokenize(tokenizer=recipe.tokenizer.path, end_of_document=recipe.tokenizer.end_of_document)
     mix = Mix(
         family=recipe.family,
@@ -50,10 +54,34 @@ def build_stage(recipe: Recipe, *, sample: float = 1.0, verify: bool = False) ->
         after=recipe.after,
         rehydrate=recipe.rehydrate,
     )
-    judged = find_duplicates(Dataset().then(measure).then(decide), recipe.steps.dedup, sign)
+    if recipe.generate:
+        plan = generate(plan, recipe, measure, decide, sign)
+    judged = find_duplicates(plan, recipe.steps.dedup, sign)
+    if replacing := tuple(name for name, entry in recipe.generate.items() if entry.make.replaces):
+        judged = judged.then(Replace(entries=replacing))
     if recipe.rehydrate is not None:
         judged = judged.then(ClusterSizes(steps=judges([step.name() for step in decide.steps])))
     return judged.then(tokenize).then(mix).then(Shards(tokenize=tokenize, mix=mix, shard_tokens=recipe.shards.tokens))
+
+
+def generate(plan: Dataset, recipe: Recipe, measure: Measure, decide: Decide, sign: Sign) -> Dataset:
+    """Documents that models write from what is kept, measured and judged like what was read.
+
+    What was read is deduplicated first, so that nothing is paid for twice, and then once more with what was made of it.
+    """
+    plan = find_duplicates(plan, recipe.steps.dedup, sign, scope="seeds").then(Seeds(entries=recipe.generate))
+    for name, entry in recipe.generate.items():
+        writer = Generate(
+            scope=name,
+            entry=entry,
+            model=recipe.generators[entry.generator],
+            tokenizer=recipe.tokenizer.path,
+            end_of_document=recipe.tokenizer.end_of_document,
+            seed=recipe.family_seed,
+        )
+        plan = plan.then(writer)
+    measured = MeasureGenerated.like(measure)
+    return plan.then(measured).then(Decide(scope=measured.scope, measure=measured, steps=decide.steps))
 
 
 def text_steps(recipe: Recipe, sign: Sign) -> tuple[Step, ...]:

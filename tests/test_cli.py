@@ -26,9 +26,16 @@ BUILD = {"--family", "--recipe", "--root", "--languages", "--input", "--field", 
 SURFACE = {
     "build-stage": BUILD
     | {
-        *("--executor", "--address", "--workers", "--sample", "--only", "--waive", "--verify", "--json"),
+        *("--executor", "--address", "--workers", "--pools", "--max-gpu-hours", "--max-cost"),
+        *("--sample", "--only", "--waive", "--verify", "--json"),
     },
-    "plan": BUILD | {"--sample", "--verify", "--json"},
+    "retry": {
+        *("--reason", "--family", "--recipe", "--root", "--languages", "--entry", "--executor", "--address"),
+        *("--workers", "--pools", "--max-gpu-hours", "--max-cost", "--json"),
+    },
+    "export-completions": {"--out", "--root"},
+    "prompts": {"--family", "--recipe", "--root", "--entry", "--json"},
+    "plan": BUILD | {"--pools", "--sample", "--verify", "--json"},
     "stats": BUILD | {"--json"},
     "why": BUILD | {"--stage", "--json"},
     "find": BUILD | {"--stage", "--most", "--json"},

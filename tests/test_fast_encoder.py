@@ -183,7 +183,7 @@ def test_a_worker_encodes_with_one_thread(before, threads):
 class Settings(Node):
     """Says how many threads a worker would encode with."""
 
-    name: ClassVar[str] = "settings"
+    kind: ClassVar[str] = "settings"
 
     def config(self, tools: Tools) -> dict[str, Any]:
         return {}

@@ -32,6 +32,15 @@ CHART: dict[str, tuple[float | None, ...]] = {
     "multilingual_web": (30.01, 30.0, 62.5, 87.5),
 }
 LANGUAGE_SUMS = (30.0, 31.3, 62.7, 87.4)
+MULTILINGUAL = (
+    "multilingual_web",
+    "multilingual_curated",
+    "rephrase",
+    "multilingual_qa",
+    "multilingual_stem",
+    "regional_mcq",
+)
+"""The parts that the charts have as one."""
 BUDGETS = (2_400, 1_700, 500, 500)  # billions of tokens
 
 # What the rows of each data set look like, as far as it is known: column -> an example.
@@ -111,19 +120,68 @@ def test_each_family_has_its_stages() -> None:
 def test_the_real_mixtures_are_the_charts(family: str, stage: int) -> None:
     recipe = load_recipe(FOLDER / family / f"stage{stage}.yaml")
     chart = {name: row[stage - 1] for name, row in CHART.items() if row[stage - 1] is not None}
-    assert {name: part.weight for name, part in recipe.mixture.items()} == chart
+    assert charted(recipe) == chart
     assert recipe.budget == BUDGETS[stage - 1] * 10**9
-    shares = recipe.mixture["multilingual_web"].languages
+    shares = recipe.mixture["multilingual_qa" if stage == 4 else "multilingual_web"].languages
     assert shares is not None
     assert sum(shares.values()) == pytest.approx(LANGUAGE_SUMS[stage - 1])
     assert set(shares) == set(recipe.languages) - {"eng_Latn"}
 
 
+def charted(recipe: Recipe) -> dict[str, Any]:
+    """The weights of a mixture, the parts that the charts have as one together."""
+    weights = {name: part.weight for name, part in recipe.mixture.items()}
+    together = sum(weights.pop(name) for name in MULTILINGUAL if name in weights)
+    return {**weights, "multilingual_web": pytest.approx(together)}
+
+
+@pytest.mark.parametrize("family", ["marco-mini", "marco-mini-global"])
+def test_generated_parts_leave_each_language_the_share_that_the_chart_has(family: str) -> None:
+    recipe = load_recipe(FOLDER / family / "stage4.yaml")
+    chart = recipe.mixture["multilingual_qa"].languages
+    assert chart is not None
+    shares = dict.fromkeys(chart, 0.0)
+    for name in MULTILINGUAL:
+        if name in recipe.mixture:
+            languages = recipe.mixture[name].languages
+            assert languages is not None
+            for code, share in languages.items():
+                shares[code] += recipe.mixture[name].weight * share / sum(languages.values())
+    for code, share in chart.items():
+        assert shares[code] == pytest.approx(87.5 * share / sum(chart.values()), rel=5e-3), code
+
+
+@pytest.mark.parametrize("family", ["marco-mini", "marco-nano", "marco-mini-global", "sample"])
+def test_stage_4_generates_with_all_four_makers_into_parts_of_their_names(family: str) -> None:
+    recipe = load_recipe(FOLDER / family / "stage4.yaml")
+    parts = {entry.make.name: entry.make.part for entry in recipe.generate.values()}
+    assert parts == {
+        "rephrase": "rephrase",
+        "qa": "multilingual_qa",
+        "stem": "multilingual_stem",
+        "mcq": "regional_mcq",
+    }
+    assert set(parts.values()) <= set(recipe.mixture)
+    assert {entry.maker for entry in recipe.generate.values()} >= {"qa", "qa_translation"}
+
+
+def test_the_languages_that_are_rephrased_are_those_whose_part_is_so() -> None:
+    for family in ("marco-mini", "marco-mini-global"):
+        recipe = load_recipe(FOLDER / family / "stage4.yaml")
+        assert set(recipe.generate["rephrase"].languages) == set(recipe.mixture["rephrase"].languages or ())
+
+
+@pytest.mark.parametrize("family", ["marco-mini", "marco-mini-global", "sample"])
+def test_stage_4_judges_what_is_read_as_the_stages_before_it(family: str) -> None:
+    third, fourth = (load_recipe(FOLDER / family / f"stage{n}.yaml").steps.quality for n in (3, 4))
+    generated = {"multilingual_qa", "multilingual_stem", "regional_mcq"}
+    assert fourth == third.model_copy(update={"exempt": fourth.exempt})
+    assert set(fourth.exempt) == {*third.exempt, *generated}
+
+
 @pytest.mark.parametrize("stage", [1, 2, 3, 4])
 def test_the_sample_has_the_parts_and_weights_of_the_real_stage(stage: int) -> None:
-    weights = {name: part.weight for name, part in sample(stage).mixture.items()}
-    weights["multilingual_web"] += weights.pop("multilingual_curated", 0.0)
-    assert weights == {name: row[stage - 1] for name, row in CHART.items() if row[stage - 1] is not None}
+    assert charted(sample(stage)) == {name: row[stage - 1] for name, row in CHART.items() if row[stage - 1] is not None}
 
 
 def sample(stage: int) -> Recipe:
@@ -165,7 +223,7 @@ def test_global_continues_mini_after_stage_2_in_minis_order_of_documents() -> No
     assert (third.after, fourth.after) == ("marco-mini/2", "previous")
     assert third.family_seed == fourth.family_seed == mini.family_seed
     assert (third.budget or 0) + (fourth.budget or 0) == 1_400 * 10**9
-    shares = fourth.mixture["multilingual_web"].languages
+    shares = fourth.mixture["multilingual_qa"].languages
     assert shares is not None
     assert len(set(shares.values())) == 1
 

@@ -16,11 +16,8 @@ CODE = LIBRARY + sorted((ROOT / "pipelines").rglob("*.py")) + sorted((ROOT / "re
 ROOMS = {
     "ray": ["marco_data/ray_executor.py", "marco_data/generation/ray_pool.py"],
     "numba": ["marco_data/kernels/"],
-    "typer": ["marco_data/cli.py", "marco_data/cli_duplicates.py", "marco_data/options.py"],
-    "rich": [
-        *("marco_data/cli.py", "marco_data/progress.py", "marco_data/report.py", "marco_data/report_evidence.py"),
-        "marco_data/side_by_side.py",
-    ],
+    "typer": ["marco_data/cli", "marco_data/options.py"],
+    "rich": ["marco_data/cli", "marco_data/progress.py", "marco_data/report", "marco_data/side_by_side.py"],
     "fasttext": ["marco_data/languages/"],
     "trafilatura": ["marco_data/sources/"],
     "lxml": ["marco_data/sources/"],

@@ -32,6 +32,7 @@ LONGEST_ASKED = 600.0
 _CONNECT_SECONDS = 30.0
 _KEPT_SECONDS = 4.0  # idle connections; common servers close theirs after five, and a request sent then is lost
 _BUSY_TRIES = 20  # for each try of the pool: of one request that a server is too busy for while it answers others
+_NOT_SECURE = "write `http://` where the server speaks plain HTTP; SSL_CERT_FILE names certificates of your own"
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -152,7 +153,7 @@ class Endpoint:
                     if len(text) > MAX_REPLY_BYTES:
                         reply.close()
                         return Fault(Kind.AGAIN, f"a reply of more than {MAX_REPLY_BYTES >> 20} MiB"), 0.0
-                came = _redirected(reply) or read_reply(reply.status, bytes(text))
+                came = self._redirected(reply) or read_reply(reply.status, self._without_key(bytes(text)))
                 if reply.status == 404 and self._answered:
                     came = Fault(Kind.AGAIN, "HTTP 404 from a server that has answered before")
                 after = reply.headers.get("Retry-After")
@@ -163,19 +164,25 @@ class Endpoint:
             return Fault(Kind.SLOW, f"no answer within {self._pool.timeout_seconds:g} s", cost=3), 0.0
         except aiohttp.ClientSSLError as error:
             kind = Kind.AGAIN if self._answered else Kind.ALL
-            return Fault(kind, f"no secure connection ({type(error).__name__})", "`http://`, or SSL_CERT_FILE"), 0.0
+            return Fault(kind, f"no secure connection ({type(error).__name__})", _NOT_SECURE), 0.0
         except aiohttp.ClientConnectorError as error:
             return Fault(Kind.DOWN, f"cannot connect ({_cause(error)})"), 0.0
         except (aiohttp.ClientError, OSError) as error:
             return Fault(Kind.AGAIN, f"the connection broke ({type(error).__name__})"), 0.0
-        return self._without_key(came), asked
+        return came, asked
 
-    def _without_key(self, came: Completion | Fault) -> Completion | Fault:
-        """Servers have been seen to tell a wrong key back."""
-        if isinstance(came, Completion) or self._key is None:
-            return came
+    def _without_key(self, said: bytes) -> bytes:
+        """Servers have been seen to tell a key back. Before anything is cut, which would leave half of it."""
+        return said if self._key is None else said.replace(self._key.get_secret_value().encode(), b"***")
+
+    def _redirected(self, reply: aiohttp.ClientResponse) -> Fault | None:
+        """Nobody is followed elsewhere with a key in hand."""
+        if not 300 <= reply.status < 400:
+            return None
+        location = self._without_key(reply.headers.get("Location", "").encode("utf-8", "replace")).decode()
+        where = ascii(location.partition("?")[0])[1:-1]  # what follows may be secret
         return Fault(
-            came.kind, came.what.replace(self._key.get_secret_value(), "***"), came.hint, came.error, came.cost
+            Kind.ALL, f"HTTP {reply.status}, a redirect to `{where:.200}`", "if that is right, make it the `url`"
         )
 
     def _open(self) -> aiohttp.ClientSession:
@@ -210,15 +217,6 @@ def _read_key(variable: str) -> SecretStr:
     if not (key.isascii() and key.isprintable()):
         raise RecipeError(f"the environment variable `{variable}` holds what cannot be a key: use plain ASCII")
     return SecretStr(key)
-
-
-def _redirected(reply: aiohttp.ClientResponse) -> Fault | None:
-    """Nobody is followed elsewhere with a key in hand."""
-    if not 300 <= reply.status < 400:
-        return None
-    to = urlsplit(reply.headers.get("Location", ""))
-    where = f"{to.scheme}://{to.hostname}{to.path}" if to.hostname else to.path
-    return Fault(Kind.ALL, f"HTTP {reply.status}, a redirect to `{where:.200}`", "if that is right, make it the `url`")
 
 
 def _cause(error: OSError) -> str:

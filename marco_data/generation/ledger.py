@@ -27,7 +27,7 @@ import pyarrow as pa
 from marco_data.dataset import safe_name
 from marco_data.errors import RetryableError
 from marco_data.generation.generator import ERROR, Completion, Request
-from marco_data.generation.ledger_log import LocalLog, RemoteLog, Row, row_at
+from marco_data.generation.ledger_log import LocalLog, RemoteLog, Row, check, row_at
 from marco_data.generation.ledger_place import Place, all_in, as_keys
 from marco_data.step import fingerprint
 from marco_data.storage import DataFile, Storage, write_parquet
@@ -48,6 +48,7 @@ SCHEMA = pa.schema(
         ("tokens_in", pa.int32()),
         ("tokens_out", pa.int32()),
         ("gpu_seconds", pa.float64()),
+        ("check", pa.int64()),
     ]
 )
 GROUP_ROWS = 256  # one is read for a single completion: about a megabyte, two milliseconds
@@ -70,6 +71,7 @@ class Ledger:
         self._log: LocalLog | RemoteLog | None = None
         self._own: dict[bytes, int] = {}
         self._seen: Place | None = None
+        self._damaged: dict[str, int] = {}
         self._using = threading.Lock()  # nothing is closed while a thread reads it
 
     def key(self, request: Request) -> bytes:
@@ -77,8 +79,8 @@ class Ledger:
 
     @property
     def damaged(self) -> dict[str, int]:
-        """{file: rows lost of it}, -1 where nobody can tell how many."""
-        return self._place.damaged
+        """{file: completions lost of it} of all that was read so far, -1 where nobody can tell how many."""
+        return {**self._damaged, **(self._seen.damaged if self._seen is not None else {})}
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._own or bool(self._place.holds([key])[0])
@@ -91,7 +93,7 @@ class Ledger:
     def append(self, key: bytes, request: Request, completion: Completion) -> Completion:
         """Record the answer; it as it will be found from now on (seconds rounded to microseconds, valid Unicode)."""
         assert completion.finish_reason != ERROR, "what was not answered is no completion"
-        row = {
+        row: Row = {
             "key": key,
             "prompt": request.prompt,
             "model": self.model,
@@ -105,8 +107,9 @@ class Ledger:
             "finish_reason": completion.finish_reason,
             "tokens_in": completion.tokens_in,
             "tokens_out": completion.tokens_out,
-            "gpu_seconds": round(completion.gpu_seconds, 6),
+            "gpu_seconds": round(float(completion.gpu_seconds), 6),
         }
+        row["check"] = check(row)
         if self._log is None:
             self._log = (LocalLog if self.storage.local("") else RemoteLog)(self.storage, self.folder)
         self._own[key] = self._log.append(row)
@@ -136,6 +139,7 @@ class Ledger:
         """Let go of files. What was appended and not finished stays as a log."""
         with self._using:
             if self._seen is not None:
+                self._damaged = self.damaged
                 self._seen.close()
                 self._seen = None
             if self._log is not None:

@@ -9,9 +9,10 @@ line.
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -19,10 +20,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from marco_data.errors import DamagedFile, RetryableError
+from marco_data.errors import DamagedFile, MarcoError, RetryableError
 from marco_data.generation import ledger_log
-from marco_data.generation.ledger_log import Row, Spool
-from marco_data.storage import Storage, damage_told
+from marco_data.generation.ledger_log import Row, Spool, check
+from marco_data.storage import Storage
 
 CACHED_BYTES = 1 << 26
 LOOKS = 10
@@ -48,7 +49,11 @@ class Source(Protocol):
     """A file of the place: where rows lie."""
 
     path: str
-    damaged: int
+
+    @property
+    def damaged(self) -> int:
+        """How many rows of it turned out to be damaged so far."""
+        ...
 
     def keys(self) -> tuple[Keys, Positions]:
         """All keys that can be read, and their positions."""
@@ -78,46 +83,68 @@ class Groups:
         return table
 
 
+@contextmanager
+def damage_told(path: str) -> Iterator[None]:
+    """Whatever is raised over bytes of a Parquet file that are not those written, as DamagedFile.
+
+    Pages have checksums. The footer has none, and pyarrow meets a flipped byte in it with a dozen kinds of exception;
+    its own OSErrors have no errno, those of a disk or a network do.
+    """
+    try:
+        yield
+    except MarcoError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+            raise
+        raise DamagedFile(path, f"{type(error).__name__}: {error}".splitlines()[0]) from error
+
+
 class ParquetRows:
     """A committed file; a position is the number of a row."""
 
     def __init__(self, path: str, file: pq.ParquetFile, groups: Groups) -> None:
-        self.path, self.damaged = path, 0
+        self.path = path
         self._file, self._groups = file, groups
+        self._unread = 0  # rows whose keys cannot be read
+        self._lost: set[int] = set()
         sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
         self._starts = np.cumsum([0, *sizes])
 
+    @property
+    def damaged(self) -> int:
+        return self._unread + len(self._lost)
+
     def keys(self) -> tuple[Keys, Positions]:
-        try:
-            with damage_told(self.path):
-                return _key_column(self._file.read(columns=["key"])), np.arange(self._starts[-1])
-        except DamagedFile:
-            pass
+        end = int(self._starts[-1])
+        with suppress(DamagedFile), damage_told(self.path):
+            return _key_column(self._file.read(columns=["key"]), end), np.arange(end)
         keys, positions = [np.empty(0, "S16")], [np.empty(0, np.int64)]
-        for group, (start, end) in enumerate(zip(self._starts[:-1], self._starts[1:], strict=True)):
+        for group, (start, end) in enumerate(pairwise(self._starts.tolist())):
             try:
                 with damage_told(self.path):
-                    keys.append(_key_column(self._file.read_row_group(group, columns=["key"])))
+                    table = self._file.read_row_group(group, columns=["key"])
+                    keys.append(_key_column(table, end - start))
                 positions.append(np.arange(start, end))
             except DamagedFile:
-                self.damaged += int(end - start)
+                self._unread += end - start
         return np.concatenate(keys), np.concatenate(positions)
 
     def read(self, group: int) -> pa.Table:
-        with damage_told(self.path):
-            return self._file.read_row_group(group)
+        return self._file.read_row_group(group)
 
     def rows(self, at: Sequence[int]) -> list[Row | None]:
         positions = np.asarray(at)
         groups = np.searchsorted(self._starts, positions, side="right") - 1
         out: list[Row | None] = []
         for group in np.unique(groups):
-            wanted = positions[groups == group] - self._starts[group]
-            try:
-                out.extend(self._groups.get(self, int(group)).take(wanted).to_pylist())
-            except DamagedFile:
-                out.extend([None] * len(wanted))
-                self.damaged += len(wanted)
+            wanted = positions[groups == group]
+            rows: list[Row | None] = [None] * len(wanted)
+            with suppress(DamagedFile), damage_told(self.path):
+                taken = self._groups.get(self, int(group)).take(wanted - self._starts[group]).to_pylist()
+                rows = [row if row["check"] == check(row) else None for row in taken]
+            self._lost.update(int(i) for i, row in zip(wanted, rows, strict=True) if row is None)
+            out.extend(rows)
         return out
 
 
@@ -125,33 +152,41 @@ class LogRows:
     """A log of another attempt; a position is the offset of a line in the open file that holds it."""
 
     def __init__(self, path: str, descriptor: int, start: int = 0, end: int | None = None) -> None:
-        self.path, self.damaged = path, 0
+        self.path = path
+        self._unread = 0  # lines that are not whole
+        self._lost: set[int] = set()
         self._descriptor, self._start, self._end = descriptor, start, end
         self.read = 0  # bytes of it that were read
+
+    @property
+    def damaged(self) -> int:
+        return self._unread + len(self._lost)
 
     def keys(self) -> tuple[Keys, Positions]:
         keys, positions = [], []
         with os.fdopen(os.dup(self._descriptor), "rb") as file:
-            for key, at, after in ledger_log.scan(file, self._start, self._end):
-                self.read = after - self._start
+            for key, at in ledger_log.scan(file, self._start, self._end):
                 if key is None:
-                    self.damaged += 1
+                    self._unread += 1
                 else:
                     keys.append(key)
                     positions.append(at)
+            self.read = file.tell() - self._start
         return as_keys(keys), np.array(positions, np.int64)
 
     def rows(self, at: Sequence[int]) -> list[Row | None]:
         found = [ledger_log.row_at(self._descriptor, offset) for offset in at]
-        self.damaged += found.count(None)
+        self._lost.update(offset for offset, row in zip(at, found, strict=True) if row is None)
         return found
 
 
-def _key_column(table: pa.Table) -> Keys:
+def _key_column(table: pa.Table, rows: int) -> Keys:
     column = table.column("key").combine_chunks()
+    if column.type != pa.binary(16) or len(column) != rows:
+        raise ValueError("the keys are not as they were written")
     column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-    data = np.frombuffer(column.buffers()[1], "S16") if len(column) else np.empty(0, "S16")
-    return data[column.offset : column.offset + len(column)]
+    data = np.frombuffer(column.buffers()[1], "S16") if rows else np.empty(0, "S16")
+    return data[column.offset : column.offset + rows]
 
 
 @dataclass
@@ -252,11 +287,11 @@ class Place:
             if name.endswith(".parquet"):
                 path = f"{folder}/{name}"
                 try:
-                    file = self._opened.enter_context(self.storage.parquet(path))
+                    with damage_told(path):
+                        file = self._opened.enter_context(self.storage.parquet(path))
+                        self.sources.append(ParquetRows(path, file, self._groups))
                 except DamagedFile:
                     self.damaged_files.append(path)
-                else:
-                    self.sources.append(ParquetRows(path, file, self._groups))
         spool = None
         for name in names:
             if not name.endswith(ledger_log.SUFFIX):

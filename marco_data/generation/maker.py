@@ -54,14 +54,24 @@ class Maker(BaseModel, ABC):
 
     name: ClassVar[str]  # what `requests` counts it under: rephrase, qa, stem, mcq
     part: ClassVar[str]  # the source and part its documents are of
+    replaces: ClassVar[bool] = False  # what is made takes the place of its seed
     translates: ClassVar[bool] = False  # wanted in every other language of the entry; else in the seed's own
     version: ClassVar[int] = 1  # raised when equal completions would give other documents
     reasons: ClassVar[frozenset[str]]  # every reason it can reject by
     packages: ClassVar[tuple[str, ...]] = ()
 
+    @property
+    def ordinals(self) -> int:
+        """How many documents are wanted of each seed and language."""
+        return 1
+
     def identity(self) -> dict[str, Any]:
         """Everything that shapes what is made of given completions, prompts' content included, as plain JSON."""
         return {"maker": self.name, "version": self.version, "config": self.model_dump(mode="json")}
+
+    def later_calls(self) -> Mapping[str, int]:
+        """By prompt, the calls of one document that are made only after an answer has passed: estimates count them."""
+        return {}
 
     @abstractmethod
     async def make(self, seed: Seed, language: Language, ordinal: int, ask: Ask, attempt: int) -> Made:

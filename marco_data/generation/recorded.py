@@ -26,9 +26,9 @@ import zstandard
 from marco_data.errors import DamagedFile, RecipeError, RetryableError
 from marco_data.generation.generator import LENGTH, STOP, Completion
 from marco_data.generation.ledger import FOLDER, GROUP_ROWS, completion_of
-from marco_data.generation.ledger_log import Row, Spool, line_at
-from marco_data.generation.ledger_place import Place, as_keys
-from marco_data.storage import Storage, damage_told
+from marco_data.generation.ledger_log import Row, Spool, check, line_at
+from marco_data.generation.ledger_place import Place, as_keys, damage_told
+from marco_data.storage import Storage
 
 FIELDS = ("key", "prompt", "text", "finish_reason", "tokens_in", "tokens_out", "gpu_seconds")
 FORMAT = 'a line is {"key": ..., "prompt": ..., "text": ..., "finish_reason": "stop", "tokens_in": 1, "tokens_out": 1}'
@@ -214,11 +214,14 @@ def _parquet_rows(path: str, file: IO[bytes]) -> Iterator[tuple[int, Row]]:
     number = 0
     try:
         with damage_told(path), pq.ParquetFile(file, page_checksum_verification=True) as parquet:
-            if missing := [name for name in FIELDS if name not in parquet.schema_arrow.names]:
+            columns = [*FIELDS, "check"]
+            if missing := [name for name in columns if name not in parquet.schema_arrow.names]:
                 raise RecipeError(f"`{path}` is no file of the ledger: it has no column `{missing[0]}`")
-            for batch in parquet.iter_batches(GROUP_ROWS, columns=list(FIELDS)):
+            for batch in parquet.iter_batches(GROUP_ROWS, columns=columns):
                 for row in batch.to_pylist():
                     number += 1
+                    if row["check"] != check(row):
+                        raise DamagedFile(path, f"row {number} is not as it was written")
                     yield number, row
     except DamagedFile as error:
         raise RecipeError(error.message) from None

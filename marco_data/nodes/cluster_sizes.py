@@ -61,7 +61,7 @@ def tally_files(
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSizes(Node):
-    name: ClassVar[str] = "cluster_sizes"
+    kind: ClassVar[str] = "cluster_sizes"
 
     steps: tuple[str, ...]
 
@@ -69,7 +69,7 @@ class ClusterSizes(Node):
         return {"steps": list(self.steps)}
 
     def tasks(self, context: Context) -> list[Task]:
-        shards = zip(context.done["decide"], context.done["dedup"], strict=True)
+        shards = zip(context.everywhere("decide"), context.done["dedup"], strict=True)
         return [
             Task(
                 self,

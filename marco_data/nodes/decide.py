@@ -54,7 +54,7 @@ class Leaked:
 class Decide(Node):
     """`steps` read columns only; the first that gives a reason has the word."""
 
-    name: ClassVar[str] = "decide"
+    kind: ClassVar[str] = "decide"
 
     measure: Measure = field(compare=False)
     steps: tuple[Step, ...]

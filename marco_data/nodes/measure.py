@@ -8,7 +8,7 @@ could not be judged carries `failed`, one that a step dropped carries `reason`. 
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby, pairwise
 from operator import itemgetter
@@ -46,7 +46,7 @@ class Measure(Node):
     identification, except for the share `keep_dropped` chosen by id.
     """
 
-    name: ClassVar[str] = "measure"
+    kind: ClassVar[str] = "measure"
 
     sources: dict[str, Source]
     steps: tuple[Step, ...]
@@ -112,14 +112,29 @@ class Measure(Node):
 
     def measure(self, name: str, source: Source, part: Slice, stem: str, storage: Storage, tools: Tools) -> Outcome:
         batches = read_slice(part, name, source, max_document_bytes=self.max_document_bytes, batch_rows=self.batch_rows)
+        outcome = self.measure_batches(batches, name, stem, storage, tools)
+        files = [f"{name}/{file.name}" for file in part.files]
+        return replace(outcome, facts={"source": name, "files": files})
+
+    def measure_batches(
+        self,
+        batches: Iterable[pa.RecordBatch],
+        name: str,
+        stem: str,
+        storage: Storage,
+        tools: Tools,
+        outcome: str = READ,
+    ) -> Outcome:
+        """Shards of the rows of READ_SCHEMA, all of the source `name`; they are counted as `outcome`."""
         bound: Bound = {}
         data: list[DataFile] = []
         counts: list[Count] = []
         for number, pieces in groupby(numbered(batches, self.shard_bytes), itemgetter(0)):
             tables = self.tables((batch for _, batch in pieces), bound, tools)
-            data.append(write_parquet(storage, f"{stem}.{number:03d}", _counted(tables, name, counts), self.schema))
-        files = [f"{name}/{file.name}" for file in part.files]
-        return Outcome(tuple(data), add_counts(counts), {"source": name, "files": files})
+            data.append(
+                write_parquet(storage, f"{stem}.{number:03d}", _counted(tables, name, outcome, counts), self.schema)
+            )
+        return Outcome(tuple(data), add_counts(counts), {"source": name, "files": []})
 
     def tables(self, batches: Iterable[pa.RecordBatch], bound: "Bound", tools: Tools) -> Iterator[pa.Table]:
         """Measure the rows of one shard: a table for each language, sorted by code (none comes last) and position.
@@ -250,11 +265,11 @@ def in_order(batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
     return [rows.take(pc.sort_indices(rows, [("position", "ascending"), ("id", "ascending")]))]
 
 
-def _counted(tables: Iterable[pa.Table], source: str, counts: list[Count]) -> Iterator[pa.Table]:
-    """The tables, each of one language, and in `counts` the documents read and failed."""
+def _counted(tables: Iterable[pa.Table], source: str, outcome: str, counts: list[Count]) -> Iterator[pa.Table]:
+    """The tables, each of one language, and in `counts` the documents that came and failed."""
     for table in tables:
         where = (source, table["lid_language"][0].as_py() or UNIDENTIFIED)
-        counts.append(Count(READ, *where, documents=table.num_rows, bytes=pc.sum(table["text_bytes"]).as_py()))
+        counts.append(Count(outcome, *where, documents=table.num_rows, bytes=pc.sum(table["text_bytes"]).as_py()))
         for reason in pc.value_counts(table["failed"].drop_null()).to_pylist():
             counts.append(Count(FAILED, *where, reason=reason["values"], documents=reason["counts"]))
         yield table

@@ -106,7 +106,7 @@ def repeats_of(context: Context, rehydrate: Rehydrate | None) -> Repeats:
 class Mix(Node):
     """`after` names the stage this one continues: family/stage, `previous` (the nearest below), or `nothing`."""
 
-    name: ClassVar[str] = "mix"
+    kind: ClassVar[str] = "mix"
     whole: ClassVar[bool] = True
 
     family: str

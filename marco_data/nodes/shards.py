@@ -41,7 +41,7 @@ LINEAGE = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class Shards(Node):
-    name: ClassVar[str] = "shards"
+    kind: ClassVar[str] = "shards"
     whole: ClassVar[bool] = True
 
     tokenize: Tokenize = field(compare=False)

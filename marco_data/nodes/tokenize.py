@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from marco_data.dataset import Context, Node, Outcome, Task
 from marco_data.errors import ShardError
 from marco_data.nodes.decide import measured_shards
+from marco_data.nodes.generated import final_sidecars
 from marco_data.records import Count, add_counts
 from marco_data.step import Tools, package_versions
 from marco_data.storage import DataFile, Storage, write_parquet
@@ -38,7 +39,7 @@ TOKENS = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class Tokenize(Node):
-    name: ClassVar[str] = "tokenize"
+    kind: ClassVar[str] = "tokenize"
 
     tokenizer: str
     end_of_document: str
@@ -52,8 +53,8 @@ class Tokenize(Node):
         }
 
     def tasks(self, context: Context) -> list[Task]:
-        shards = measured_shards(context.done["measure"])
-        sidecars = context.done["dedup"]
+        shards = measured_shards(context.everywhere("measure"))
+        sidecars = final_sidecars(context)
         if len(shards) != len(sidecars):
             raise ShardError(f"{len(shards)} measure shards, but {len(sidecars)} dedup sidecars")
         return [

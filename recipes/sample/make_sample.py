@@ -1,7 +1,8 @@
 """Make the sample's input files from its prose: `python recipes/sample/make_sample.py [--out FOLDER]`.
 
-In: `text/*.txt` (original prose, a document after each `== slug`) and `planted.yaml` (what is planted, and what
-must become of it). Out: `sources/` in every format the readers know, and `expected.jsonl`, a line a document.
+In: `text/*.txt` (original prose, a document after each `== slug`), `planted.yaml` (what is planted, and what must
+become of it), `noisy.yaml` (posts of a forum) and `problems.txt` (with their solutions). Out: `sources/` in every
+format the readers know, and `expected.jsonl`, a line a document.
 The same text gives the same bytes: no clock, no chance; rows are in the order of the SHA-256 of their keys.
 
 The first document of each language becomes a web page, the second a JSONL record, the third a Parquet row, a
@@ -163,6 +164,15 @@ def prose() -> dict[str, str]:
     return {f"{code}.{n}": text for code, held in texts.items() for n, (_, text) in enumerate(held)}
 
 
+def seed_rows() -> Iterator[Row]:
+    """The rows of noisy.yaml and problems.txt, which are kept and which stage 4 generates from."""
+    for entry in yaml.safe_load((HERE / "noisy.yaml").read_text(encoding="utf-8")):
+        fields = {"id": f"forum/{entry['key']}", "language": entry["language"], "text": entry["text"]}
+        yield Row("forum", "posts.jsonl.gz", fields["id"], fields)
+    for slug, text in documents(HERE / "problems.txt"):
+        yield Row("problems", "problems.jsonl.gz", f"problems/{slug}", {"id": f"problems/{slug}", "text": text})
+
+
 def planted_rows(texts: dict[str, str], places: dict[str, Row]) -> Iterator[Row]:
     """The rows of planted.yaml; `texts` is what the prose says, `places` its row, whose fate a copy may be."""
     for entry in yaml.safe_load((HERE / "planted.yaml").read_text(encoding="utf-8")):
@@ -303,7 +313,7 @@ def content(name: str, rows: list[Row]) -> bytes:
 def make(out: Path) -> None:
     """Write `sources/` and `expected.jsonl` below `out`."""
     places = dict(prose_rows())
-    rows = [*places.values(), *planted_rows(prose(), places)]
+    rows = [*places.values(), *planted_rows(prose(), places), *seed_rows()]
     files: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda r: r.place):
         files.setdefault(f"sources/{row.source}/{row.file}", []).append(row)

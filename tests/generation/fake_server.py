@@ -22,16 +22,22 @@ Answer = Callable[[dict[str, Any]], str]
 
 @dataclass(frozen=True)
 class Reply:
-    """What goes out. The connection is closed after `cut` bytes of it; a `delay` comes before the first."""
+    """What goes out. The connection is closed after `cut` bytes of it; a `delay` comes before the first.
+
+    `raw` goes out instead of all that, and is the last of its connection.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
     cut: int | None = None
     delay: float = 0.0
+    raw: bytes | None = None
 
     @property
     def sent(self) -> bytes:
+        if self.raw is not None:
+            return self.raw
         lines = [f"HTTP/1.1 {self.status} Said", "Content-Type: application/json", f"Content-Length: {len(self.body)}"]
         lines += [f"{name}: {value}" for name, value in self.headers]
         return ("\r\n".join(lines) + "\r\n\r\n").encode() + self.body
@@ -138,7 +144,7 @@ class FakeServer:
                 await asyncio.sleep(reply.delay)
                 writer.write(reply.sent[: reply.cut])
                 await writer.drain()
-                if reply.cut is not None:
+                if reply.cut is not None or reply.raw is not None:
                     return
         except ConnectionError:
             return

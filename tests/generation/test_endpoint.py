@@ -76,7 +76,7 @@ def expected(contents: list[str]) -> list[Completion]:
 
 
 def test_every_request_has_its_own_answer_once_and_turns_are_used():
-    with FakeServer(echo, delay=0.02) as server:
+    with FakeServer(echo, delay=0.05) as server:
         assert ask(Endpoint(pool(server.url), "m"), many()) == expected(many())
     assert Counter(server.calls) == Counter(many())
     assert server.most_running == 8
@@ -109,9 +109,14 @@ def test_the_opened_generator_of_a_pool_sends_model_extra_and_key(monkeypatch):
         pytest.param(HUNG_UP, id="hung up without a word"),
         pytest.param(CUT_SHORT, id="half-closed in the body"),
         pytest.param(Reply(body=b"x" * 20, cut=10), id="half-closed in the head"),
-        pytest.param(Reply(body=b"x" * (MAX_REPLY_BYTES + 1)), id="a reply without end"),
+        pytest.param(Reply(body=answered("no").body + b" " * MAX_REPLY_BYTES), id="a reply without end"),
         pytest.param(Reply(headers=(("Content-Encoding", "gzip"),), body=b"no gzip"), id="broken encoding"),
-        pytest.param(Reply(status=200, headers=(("X", "y" * 100_000),)), id="a head without end"),
+        pytest.param(Reply(headers=(("X", "y" * 100_000),)), id="a head without end"),
+        pytest.param(Reply(raw=b"SSH-2.0-OpenSSH_9.6\r\n"), id="another protocol"),
+        pytest.param(Reply(raw=b"\x15\x03\x01\x00\x02\x02\x50"), id="TLS where none is asked"),
+        pytest.param(Reply(raw=b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n"), id="no length"),
+        pytest.param(Reply(raw=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"), id="broken chunks"),
+        pytest.param(Reply(raw=b"HTTP/1.1 200 OK\r\nLocation: \xff\xfe\r\n\r\n{"), id="a body up to the end"),
     ],
 )
 def test_what_passes_by_itself_costs_no_answer(reply):
@@ -127,14 +132,21 @@ def test_a_storm_shrinks_what_is_sent_and_kills_nothing():
         opened = Endpoint(pool(server.url, concurrency=32, retries=2), "m", FastClock())
         assert ask(opened, many(300)) == expected(many(300))
         assert opened._throttle.limit < 12
-    assert server.too_many < 300  # without the throttle 32 keep at it: more than ten for each answer
+    assert server.too_many < 300  # about 80, with the machine's load
 
 
 def test_a_storm_that_passes_leaves_the_whole_limit():
     with FakeServer(echo, lambda number, body: refused(429) if number < 40 else None, delay=0.002) as server:
-        opened = Endpoint(pool(server.url, concurrency=16, retries=8), "m", FastClock())
+        opened = Endpoint(pool(server.url, concurrency=16, retries=30), "m", FastClock())
         assert ask(opened, many(400)) == expected(many(400))
         assert opened._throttle.limit == 16
+
+
+def test_a_storm_without_an_answer_ends():
+    with FakeServer(echo, lambda number, body: refused(429, "not today")) as server:
+        with pytest.raises(RetryableError, match="HTTP 429: not today, after 3 tries"):
+            ask(Endpoint(pool(server.url, retries=2), "m", FastClock()), ["x"])
+        assert len(server.seen) == 3
 
 
 def test_retry_after_is_waited_for():
@@ -220,6 +232,8 @@ def test_a_bad_prompt_that_comes_first_is_settled_by_a_harmless_one():
         (refused(429, "insufficient_quota"), ["HTTP 429: insufficient_quota", "no credit"]),
         (refused(400, "unknown field top_k"), ["unknown field top_k (to a harmless prompt too)", "take `extra`"]),
         (refused(400, "maximum context length is 5"), ["maximum context length is 5 (to a harmless prompt too)"]),
+        (Reply(raw=b"HTTP/1.1 302 F\r\nLocation: http://[\xff\x1b\r\n\r\n"), ["HTTP 302, a redirect to `http://["]),
+        (Reply(302), ["HTTP 302, a redirect to ``"]),
         (refused(405), ["HTTP 405", "is `url` the address of an OpenAI-compatible server?"]),
     ],
 )
@@ -232,17 +246,24 @@ def test_what_would_fail_every_request_stops_and_says_what_to_look_at(reply, tol
     assert len(server.seen) <= 20 + 1
 
 
+def test_a_key_that_is_taken_back_stops_the_run_and_not_each_prompt_alone():
+    with FakeServer(echo, lambda number, body: refused(403, "revoked") if number >= 10 else None) as server:
+        with pytest.raises(RecipeError, match=r"HTTP 403: revoked \(to a harmless prompt too\)"):
+            ask(Endpoint(pool(server.url), "m"), many())
+        assert len(server.seen) < 30
+
+
 def test_a_404_of_a_server_that_has_answered_is_tried_again():
     """A gateway answers so while what is behind it starts anew."""
-    with FakeServer(echo, lambda number, body: refused(404) if 5 <= number < 9 else None) as server:
-        assert ask(Endpoint(pool(server.url), "m", FastClock()), many(20)) == expected(many(20))
+    with FakeServer(echo, lambda number, body: refused(404) if 20 <= number < 24 else None) as server:
+        assert ask(Endpoint(pool(server.url), "m", FastClock()), many(40)) == expected(many(40))
 
 
 def test_a_try_that_takes_too_long_is_cut_off_and_tried_again():
     with FakeServer(echo, lambda number, body: Reply(delay=30) if number == 0 else None) as server:
         began = time.monotonic()
-        assert ask(Endpoint(pool(server.url, timeout_seconds=0.3), "m", FastClock()), ["x"]) == expected(["x"])
-        assert 0.3 <= time.monotonic() - began < 10
+        assert ask(Endpoint(pool(server.url, timeout_seconds=1), "m", FastClock()), ["x"]) == expected(["x"])
+        assert 1 <= time.monotonic() - began < 15
 
 
 def test_a_slow_drip_is_too_long_as_well():
@@ -286,7 +307,7 @@ def test_a_server_that_is_not_up_yet_is_waited_for():
     starting = threading.Timer(0.3, server.start)
     starting.start()
     try:
-        assert ask(Endpoint(pool(server.url), "m", FastClock()), many(20)) == expected(many(20))
+        assert ask(Endpoint(pool(server.url, retries=30), "m", FastClock()), many(20)) == expected(many(20))
     finally:
         starting.join()
         server.stop()
@@ -305,7 +326,7 @@ def test_a_server_that_dies_and_comes_back_loses_nothing():
         thread = threading.Thread(target=restart)
         thread.start()
         try:
-            assert ask(Endpoint(pool(server.url), "m", FastClock()), many(200)) == expected(many(200))
+            assert ask(Endpoint(pool(server.url, retries=30), "m", FastClock()), many(200)) == expected(many(200))
         finally:
             thread.join()
     asked_twice = Counter(server.calls) - Counter(many(200))
@@ -348,7 +369,7 @@ def test_nobody_is_followed_elsewhere(monkeypatch):
     with FakeServer(echo) as other:
         to = Reply(307, headers=(("Location", f"{other.url}/chat/completions?token=hidden"),))
         with FakeServer(echo, lambda number, body: to) as server:
-            with pytest.raises(RecipeError, match=r"HTTP 307, a redirect to `http://127.0.0.1/v1/chat/") as failed:
+            with pytest.raises(RecipeError, match=r"HTTP 307, a redirect to `http://127.0.0.1:\d+/v1/chat/") as failed:
                 ask(Endpoint(pool(server.url, key="THE_KEY"), "m"), ["x"])
             assert "hidden" not in str(failed.value)
     assert other.seen == []
@@ -361,6 +382,9 @@ FAILURES = {
     "server error": refused(500, f"Bearer {KEY} panics"),
     "redirect": Reply(302, headers=(("Location", f"http://elsewhere.invalid/{KEY}"),)),
     "hung up": HUNG_UP,
+    "cut in the middle": refused(500, "x" * 280 + KEY),
+    "cut in the middle of garbage": Reply(body=b"x" * 280 + KEY.encode()),
+    "cut in a redirect": Reply(302, headers=(("Location", f"http://elsewhere.invalid/{'x' * 160}{KEY}"),)),
 }
 
 
@@ -377,10 +401,10 @@ def test_the_key_is_in_no_error_no_traceback_and_no_completion(name, monkeypatch
         shown = traceback.TracebackException.from_exception(told, capture_locals=True)
         ours = [frame for frame in shown.stack if "marco_data" in frame.filename]
         assert ours or told is not failed.value
-        assert KEY not in "".join(traceback.StackSummary.from_list(ours).format()) + str(told)
+        assert KEY[:9] not in "".join(traceback.StackSummary.from_list(ours).format()) + str(told)
         told = told.__context__
-    assert KEY.encode() not in pickle.dumps(failed.value)
-    assert KEY not in str(failed.value) + caplog.text + "".join(capfd.readouterr())
+    assert KEY[:9].encode() not in pickle.dumps(failed.value)
+    assert KEY[:9] not in str(failed.value) + caplog.text + "".join(capfd.readouterr())
 
 
 def test_a_prompt_that_is_refused_does_not_tell_the_key(monkeypatch):

@@ -22,24 +22,28 @@ from marco_data.nodes.duplicates.verify import Verify, VerifyOpen
 from marco_data.steps.sign import Sign
 
 
-def find_duplicates(plan: Dataset, rule: DropDuplicates, sign: Sign) -> Dataset:
-    """A plan that has `measure` and `decide`, with everything up to the sidecars of `dedup`."""
+def find_duplicates(plan: Dataset, rule: DropDuplicates, sign: Sign, scope: str = "") -> Dataset:
+    """A plan that has `measure` and `decide`, with everything up to the sidecars of `dedup`.
+
+    Of documents that were read and, where the plan has them by then, those that were generated. With a `scope` the
+    nodes are so named, and leave no index.
+    """
     judged = (
-        plan.then(Documents(rule=rule, sign=sign))
-        .then(SameIds(rule=rule))
-        .then(SameTexts(rule=rule))
-        .then(Ranks(rule=rule))
-        .then(Bands(rule=rule))
-        .then(Buckets(rule=rule))
-        .then(Verify(rule=rule))
-        .then(Shingles(rule=rule, sign=sign))
-        .then(CountPairs(rule=rule))
-        .then(Settle(rule=rule))
-        .then(OpenBuckets(rule=rule))
-        .then(VerifyOpen(rule=rule))
-        .then(ShinglesOpen(rule=rule, sign=sign))
-        .then(CountPairsOpen(rule=rule))
-        .then(SettleOpen(rule=rule))
-        .then(Dedup(rule=rule))
+        plan.then(Documents(scope=scope, rule=rule, sign=sign))
+        .then(SameIds(scope=scope, rule=rule))
+        .then(SameTexts(scope=scope, rule=rule))
+        .then(Ranks(scope=scope, rule=rule))
+        .then(Bands(scope=scope, rule=rule))
+        .then(Buckets(scope=scope, rule=rule))
+        .then(Verify(scope=scope, rule=rule))
+        .then(Shingles(scope=scope, rule=rule, sign=sign))
+        .then(CountPairs(scope=scope, rule=rule))
+        .then(Settle(scope=scope, rule=rule))
+        .then(OpenBuckets(scope=scope, rule=rule))
+        .then(VerifyOpen(scope=scope, rule=rule))
+        .then(ShinglesOpen(scope=scope, rule=rule, sign=sign))
+        .then(CountPairsOpen(scope=scope, rule=rule))
+        .then(SettleOpen(scope=scope, rule=rule))
+        .then(Dedup(scope=scope, rule=rule))
     )
-    return judged if rule.index is None else judged.then(Index(rule=rule, sign=sign))
+    return judged if rule.index is None or scope else judged.then(Index(rule=rule, sign=sign))

@@ -26,7 +26,7 @@ def key_bits(bands: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Bands(Node):
-    name: ClassVar[str] = "bands"
+    kind: ClassVar[str] = "bands"
     whole: ClassVar[bool] = True
 
     rule: DropDuplicates

@@ -30,7 +30,7 @@ NO_KEY = (1 << 64) - 1
 
 @dataclass(frozen=True, kw_only=True)
 class Buckets(Node):
-    name: ClassVar[str] = "buckets"
+    kind: ClassVar[str] = "buckets"
     whole: ClassVar[bool] = True
 
     rule: DropDuplicates
@@ -79,7 +79,7 @@ class Buckets(Node):
 class OpenBuckets(Node):
     """The second round: everything a document that is still open may be like."""
 
-    name: ClassVar[str] = "open_buckets"
+    kind: ClassVar[str] = "open_buckets"
     whole: ClassVar[bool] = True
 
     rule: DropDuplicates

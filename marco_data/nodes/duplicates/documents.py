@@ -33,6 +33,8 @@ from marco_data.steps.sign import Sign
 from marco_data.storage import DataFile, Storage
 
 HIGH, LOW, CUT_BY_LIMITS = range(3)
+AFTER_READ = 3
+"""What is generated comes after what was read: its classes are those three, and so many more."""
 
 BASE_MEMORY = 0.5e9
 MEMORY_A_DOCUMENT = 1000
@@ -49,10 +51,12 @@ class Shard:
     verdicts: DataFile
     languages: frozenset[str]
     sources: frozenset[str]
+    generated: bool
 
 
 def shards_of(context: Context) -> list[Shard]:
-    decided = context.done["decide"]
+    read = len(context.done["decide"])
+    decided = context.everywhere("decide")
     return [
         Shard(
             name,
@@ -60,8 +64,11 @@ def shards_of(context: Context) -> list[Shard]:
             record.data[0],
             frozenset(c.language for c in record.counts if c.outcome == PASSED),
             frozenset(c.source for c in record.counts),
+            number >= read,
         )
-        for (name, file), record in zip(measured_shards(context.done["measure"]), decided, strict=True)
+        for number, ((name, file), record) in enumerate(
+            zip(measured_shards(context.everywhere("measure")), decided, strict=True)
+        )
     ]
 
 
@@ -76,7 +83,7 @@ def signature_type(hashes: int) -> np.dtype[Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Documents(Node):
-    name: ClassVar[str] = "documents"
+    kind: ClassVar[str] = "documents"
     whole: ClassVar[bool] = True
 
     rule: DropDuplicates
@@ -92,16 +99,16 @@ class Documents(Node):
         for number, shards in enumerate(
             shard_groups(shards_of(context), self.rule.partition), start=history.first_group
         ):
-            digests = [[s.measure.digest, s.verdicts.digest] for s in shards]
+            digests = [[s.measure.digest, s.verdicts.digest, *["generated"] * s.generated] for s in shards]
             reads = {"group": number, "run": history.run, "shards": digests}
             weight = sum(512 * s.measure.rows for s in shards)
             tasks.append(Task(self, f"group-{number:05d}", reads, (number, history.run, shards), weight))
         return tasks
 
     def notes(self, context: Context) -> list[str]:
-        documents = sum(c.documents for r in context.done["decide"] for c in r.counts if c.outcome == PASSED)
+        documents = sum(c.documents for r in context.everywhere("decide") for c in r.counts if c.outcome == PASSED)
         if self.rule.over == "all":
-            documents = sum(file.rows for _, file in measured_shards(context.done["measure"]))
+            documents = sum(file.rows for _, file in measured_shards(context.everywhere("measure")))
         at_once = min(documents, self.rule.partition)
         memory = BASE_MEMORY + MEMORY_A_DOCUMENT * at_once
         return [
@@ -151,7 +158,9 @@ class Documents(Node):
 
     def _identifiers(self, records: Table, document_class: npt.NDArray[np.uint8]) -> Table:
         """What a limit has dropped neither keeps an id from others nor repeats one."""
-        return in_order(records[document_class != CUT_BY_LIMITS], ("id", "id_low", "text", "text_low", "place"))
+        return in_order(
+            records[document_class % AFTER_READ != CUT_BY_LIMITS], ("id", "id_low", "text", "text_low", "place")
+        )
 
     def _listed(self, storage: Storage, number: int, shard: Shard) -> tuple[Table, npt.NDArray[np.uint64]]:
         """The documents of one shard that dedup looks at, and their text hashes [n, 2]."""
@@ -177,6 +186,7 @@ class Documents(Node):
             row=rows,
         )
         documents["class"] = np.where(np.array(stays)[rows].astype(bool), np.where(low, LOW, HIGH), CUT_BY_LIMITS)
+        documents["class"] += AFTER_READ * shard.generated
         return documents, keys_of(measured["text_hash"].take(at))
 
     def _signatures(self, storage: Storage, shards: list[Shard], rows: list[npt.NDArray[np.uint32]]) -> Iterator[Table]:

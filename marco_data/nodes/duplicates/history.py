@@ -115,7 +115,7 @@ def group_of(record: Record) -> Group:
 class Index(Node):
     """`indexes/NAME.json` of a recipe that asks for one."""
 
-    name: ClassVar[str] = "dedup_index"
+    kind: ClassVar[str] = "dedup_index"
     whole: ClassVar[bool] = True
 
     rule: DropDuplicates

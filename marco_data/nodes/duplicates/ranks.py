@@ -33,7 +33,7 @@ from marco_data.storage import Storage
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks(Node):
-    name: ClassVar[str] = "ranks"
+    kind: ClassVar[str] = "ranks"
     whole: ClassVar[bool] = True
 
     rule: DropDuplicates

@@ -42,7 +42,7 @@ def key_ranges(rows: int, partition: int, least: int = 0, most: int = 1 << 64) -
 
 @dataclass(frozen=True, kw_only=True)
 class SameIds(Node):
-    name: ClassVar[str] = "same_ids"
+    kind: ClassVar[str] = "same_ids"
     whole: ClassVar[bool] = True
 
     rule: DropDuplicates

@@ -72,7 +72,7 @@ def scopes_of(context: Context) -> dict[int, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class SameTexts(Node):
-    name: ClassVar[str] = "same_texts"
+    kind: ClassVar[str] = "same_texts"
     whole: ClassVar[bool] = True
 
     rule: DropDuplicates

@@ -54,7 +54,7 @@ LATE = np.dtype([("rank", "<u8")])
 
 @dataclass(frozen=True, kw_only=True)
 class Settle(Node):
-    name: ClassVar[str] = "settle"
+    kind: ClassVar[str] = "settle"
     whole: ClassVar[bool] = True
 
     rule: DropDuplicates
@@ -172,7 +172,7 @@ class Walk:
 class SettleOpen(Node):
     """The second round's walk, and the lines."""
 
-    name: ClassVar[str] = "settle_open"
+    kind: ClassVar[str] = "settle_open"
     whole: ClassVar[bool] = True
 
     rule: DropDuplicates

@@ -46,7 +46,7 @@ PAIRS_AT_ONCE = 1 << 14
 
 @dataclass(frozen=True, kw_only=True)
 class Shingles(Node):
-    name: ClassVar[str] = "shingles"
+    kind: ClassVar[str] = "shingles"
     whole: ClassVar[bool] = True
     round: ClassVar[int] = 0
 
@@ -132,13 +132,13 @@ def wanted_of(storage: Storage, group: Group, files: Sequence[DataFile]) -> npt.
 
 @dataclass(frozen=True, kw_only=True)
 class ShinglesOpen(Shingles):
-    name: ClassVar[str] = "shingles_open"
+    kind: ClassVar[str] = "shingles_open"
     round: ClassVar[int] = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class CountPairs(Node):
-    name: ClassVar[str] = "count_pairs"
+    kind: ClassVar[str] = "count_pairs"
     whole: ClassVar[bool] = True
     round: ClassVar[int] = 0
 
@@ -189,7 +189,7 @@ class CountPairs(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class CountPairsOpen(CountPairs):
-    name: ClassVar[str] = "count_pairs_open"
+    kind: ClassVar[str] = "count_pairs_open"
     round: ClassVar[int] = 1
 
 

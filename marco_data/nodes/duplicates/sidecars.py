@@ -41,7 +41,7 @@ SIDECAR = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class Dedup(Node):
-    name: ClassVar[str] = "dedup"
+    kind: ClassVar[str] = "dedup"
     whole: ClassVar[bool] = True
 
     rule: DropDuplicates
@@ -72,7 +72,7 @@ class Dedup(Node):
         table = self._sidecar(storage.read_table(shard.verdicts.path), row, start, ids, settled)
         data = write_parquet(storage, f"{self.folder}/{task.key}", [table], SIDECAR)
         verdicts = storage.read_table(shard.verdicts.path, ["source", "language", "text_bytes"])
-        facts = {"shard": shard.measure.path, "verdicts": shard.verdicts.path, "kept": _kept_digest(table)}
+        facts = {"shard": shard.measure.path, "verdicts": shard.verdicts.path, "kept": kept_digest(table)}
         return Outcome((data,), add_counts(_count(table, verdicts)), facts)
 
     def _sidecar(
@@ -117,7 +117,7 @@ def _between(storage: Storage, files: Sequence[DataFile], start: int, rows: int)
     return np.concatenate(parts)
 
 
-def _kept_digest(table: pa.Table) -> str:
+def kept_digest(table: pa.Table) -> str:
     """What tokenizing depends on: which rows are kept, under which ids."""
     kept = table.filter(table["kept"])
     rows = np.flatnonzero(np.array(table["kept"])).astype(np.int64)

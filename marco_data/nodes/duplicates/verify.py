@@ -47,7 +47,7 @@ ROUNDS = (("buckets", 1, ""), ("open_buckets", 0, "_open"))
 
 @dataclass(frozen=True, kw_only=True)
 class Verify(Node):
-    name: ClassVar[str] = "verify"
+    kind: ClassVar[str] = "verify"
     whole: ClassVar[bool] = True
     round: ClassVar[int] = 0
 
@@ -153,7 +153,7 @@ class Verify(Node):
 class VerifyOpen(Verify):
     """The second round, with all of a document's earlier ones at hand."""
 
-    name: ClassVar[str] = "verify_open"
+    kind: ClassVar[str] = "verify_open"
     round: ClassVar[int] = 1
 
 
