@@ -53,7 +53,7 @@ class Go:
 class Shards(Node):
     """Shards of requests, each one task that has as many under way as the engine runs, as a `generate` task does."""
 
-    name: ClassVar[str] = "asked"
+    kind: ClassVar[str] = "asked"
     cpus: ClassVar[float] = 0.25
     engine: Engine
     files: tuple[str, ...]

@@ -255,7 +255,7 @@ def ray() -> Iterator[Any]:
 class Asks(Node):
     """A node whose every task asks the pool a hundred times, once four of them have begun, and no fifth."""
 
-    name: ClassVar[str] = "asks"
+    kind: ClassVar[str] = "asks"
     cpus: ClassVar[float] = 0.25
     pools: Any = None
     marks: Path
