@@ -169,19 +169,26 @@ def test_a_layer_whose_tokens_all_choose_one_expert_equals_that_expert_alone():
     assert not of_down[[e for e in range(16) if e != 5]].any()
 
 
-def test_a_layers_output_is_the_weighted_sum_of_its_chosen_experts_token_by_token():
+def test_output_and_all_gradients_are_those_of_the_weighted_sum_token_by_token():
+    # Shares nothing with the layer but its router: the loop over experts sorts rows as the grouped way does.
     module, hidden = block(GROUPED, torch.float64, top_k=3), hidden_states().double()
-    with torch.no_grad():
-        output, routing = module(hidden)
-        flat, expected = hidden.flatten(0, 1), []
-        for token, (weights, chosen) in enumerate(zip(routing.weights, routing.experts, strict=True)):
-            total = torch.zeros(TINY.hidden_size, dtype=torch.float64)
-            for weight, expert in zip(weights, chosen, strict=True):
-                gate, up = (module.experts.gate_up_proj[expert] @ flat[token]).chunk(2)
-                inner = torch.nn.functional.silu(gate) * up
-                total += weight * (module.experts.down_proj[expert] @ inner)
-            expected.append(total)
-    torch.testing.assert_close(output.flatten(0, 1), torch.stack(expected), rtol=1e-12, atol=1e-12)
+    found = step(module, hidden.clone())
+    module.zero_grad()
+    hidden.requires_grad_()
+    routing = module.gate(hidden.flatten(0, 1))
+    rows = []
+    for token, (weights, chosen) in enumerate(zip(routing.weights, routing.experts, strict=True)):
+        total = torch.zeros(TINY.hidden_size, dtype=torch.float64)
+        for weight, expert in zip(weights, chosen, strict=True):
+            gate, up = (module.experts.gate_up_proj[expert] @ hidden.flatten(0, 1)[token]).chunk(2)
+            total = total + weight * (module.experts.down_proj[expert] @ (torch.nn.functional.silu(gate) * up))
+        rows.append(total)
+    output = torch.stack(rows).view_as(hidden)
+    wanted = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(2)).double()
+    ((output * wanted).sum() + routing.probability_sum.square().sum() + routing.z).backward()
+    expected = {"output": output.detach(), "hidden": hidden.grad}
+    for name, value in (expected | {name: p.grad for name, p in module.named_parameters()}).items():
+        torch.testing.assert_close(found[name], value, rtol=1e-12, atol=1e-12, msg=name)
 
 
 class TwoShares:
