@@ -222,7 +222,7 @@ NARROW = 140
 IN_NARROW = ("maker", "language", "requested", "accepted", "%", "tokens", "rejected")
 
 
-def _print_requests(out: Console, stage: Stage) -> None:
+def print_requests(out: Console, stage: Stage) -> None:
     """The requests of each maker and language, where there is room also by prompt and model; reasons of all below."""
     narrow = out.width < NARROW
     rows = [replace(row, prompt="", model="") for row in stage.wanted] if narrow else stage.wanted
@@ -235,7 +235,7 @@ def _print_requests(out: Console, stage: Stage) -> None:
         lines[-1] = (*total[:-1], "")
     out.print(_cells_table("\nrequests", header, lines))
     if total is not None and total[-1]:
-        print(f"  rejected: {total[-1]}")
+        out.print(f"  rejected: {total[-1]}", markup=False, highlight=False)
 
 
 def print_books(report: dict[str, Any], stage: Stage) -> None:
@@ -262,7 +262,7 @@ def print_books(report: dict[str, Any], stage: Stage) -> None:
             raised.add_row(alarm.name, *numbers, "waived" if alarm.waived else "stopped the build")
         out.print(raised)
     if stage.requests:
-        _print_requests(out, stage)
+        print_requests(out, stage)
     if stage.benchmarks:
         leaks = Table(title="\nbenchmarks", title_justify="left")
         for name in ("benchmark", "items found", "documents dropped"):
