@@ -209,7 +209,7 @@ def _cells_table(title: str, header: Sequence[str], lines: Sequence[Sequence[str
     table = Table(title=title, title_justify="left")
     filled = [i for i in range(len(header)) if any(line[i] for line in lines)]
     for i in filled:
-        table.add_column(header[i], justify="left" if header[i] in WORDS else "right")
+        table.add_column(header[i], justify="left" if header[i] in WORDS else "right", overflow="fold")
     for line in lines:
         table.add_row(*(line[i] for i in filled))
     return table
@@ -219,7 +219,7 @@ WORDS = ("entry", "maker", "language", "prompt", "model", "rejected")  # columns
 
 NARROW = 140
 """Cells; in less, fifteen columns are unreadable."""
-IN_NARROW = ("maker", "language", "requested", "accepted", "%", "tokens", "rejected")
+IN_NARROW = ("maker", "language", "requested", "accepted", "rejected")
 
 
 def print_requests(out: Console, stage: Stage) -> None:

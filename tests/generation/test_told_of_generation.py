@@ -92,7 +92,9 @@ def test_why_shows_what_was_rejected_with_the_figure_and_its_beginning() -> None
 def test_requests_are_readable_at_any_width(width: int) -> None:
     writer = Writer("rephrase", "rephrase", "rephrase", MODEL)
     both = [wanted(), wanted("tha_Thai")]
-    rows = requests_of(writer, both, [answered(text="one"), answered(reason="refusal")], {"request deu_Latn": 7})
+    rows = requests_of(
+        writer, both, [answered(text="one"), answered(reason="options_not_distinct")], {"request deu_Latn": 7}
+    )
     rows += (replace(rows[0], prompt="distill@1"),)
     stage = Stage("mine", 1, "stage-1", True, {}, {}, (), requests=tuple(row.to_row() for row in rows))
     out = io.StringIO()
@@ -101,7 +103,7 @@ def test_requests_are_readable_at_any_width(width: int) -> None:
     assert max(len(line) for line in text.splitlines()) <= width
     assert "…" not in text
     assert ("wikipedia@1" in text) == (width == 200)
-    for word in ("rephrase", "deu_Latn", "tha_Thai", "requested", "accepted", "  rejected: refusal 1"):
+    for word in ("rephrase", "deu_Latn", "tha_Thai", "requested", "accepted", "  rejected: options_not_distinct 1"):
         assert word in text
 
 
