@@ -14,6 +14,9 @@ from small_corpus import CODES, recipe_values, write_corpus, write_recipe
 
 from marco_data.generation.generator import Request, Sampling
 
+# A reply without a length may leave a socket of the fake server to the garbage collector, which warns of it.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 def write(body: dict[str, Any]) -> str:
     """The same answers as the scripted model's."""
