@@ -375,7 +375,8 @@ def in_flight_of(pool: Pool | None) -> int:
     """How many calls a task has under way at once."""
     if isinstance(pool, EndpointPool):
         return pool.concurrency
-    return pool.max_num_seqs if isinstance(pool, VllmPool) else IN_FLIGHT
+    # Twice what runs: at the end of one shard another's requests are waiting, and the engine's places stay full.
+    return 2 * pool.max_num_seqs if isinstance(pool, VllmPool) else IN_FLIGHT
 
 
 def price_of(pool: Pool) -> Price:
