@@ -21,6 +21,7 @@ from marco_data.catalog import Choice, parse_fields, resolve
 from marco_data.cli_build import Machines, build_stage, plan_of, reachable, retry, say
 from marco_data.cli_duplicates import duplicates
 from marco_data.cli_prompts import export_completions, prompts
+from marco_data.cli_train_model import model_info
 from marco_data.errors import MarcoError, RecipeError
 from marco_data.evidence import pairs
 from marco_data.generation.estimate import Estimate
@@ -113,6 +114,7 @@ app.command("build-stage")(build_stage)
 app.command()(retry)
 app.command()(prompts)
 app.command("export-completions")(export_completions)
+app.command("model-info")(model_info)
 
 
 @app.command()

@@ -46,6 +46,7 @@ SURFACE = {
     "languages": {"--json"},
     "validate": set(),
     "train-tokenizer": {"--text", "--out", "--vocab-size"},
+    "model-info": {"--seq", "--micro-batch", "--dp", "--ep", "--recompute", "--json"},
 }
 WHY_KEYS = {"id", "source_id", "verdict", "reason", "measured", "duplicate_of"}
 

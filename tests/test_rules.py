@@ -35,7 +35,7 @@ ROOMS = {
     "fastokens": ["marco_data/fast_encoder.py"],
     "aiohttp": ["marco_data/generation/endpoint.py"],
     # Heavy ones, each with a room of its own once it is built; until then nobody's.
-    "torch": [],
+    "torch": ["marco_data/train/"],
     "transformers": [],
     "streamlit": [],
     "duckdb": [],
