@@ -12,17 +12,19 @@ import hashlib
 import itertools
 import json
 import os
+import subprocess
+import sys
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError
 
 from marco_data.errors import RecipeError, RetryableError
 from marco_data.generation.generator import Completion, Request
@@ -42,7 +44,7 @@ RETRY_SECONDS = 1.0
 """Between two attempts to reach an engine that is being started again."""
 
 START_SECONDS = 1800.0
-"""How long Ray has to start an engine's process again."""
+"""How long an engine has to start, or to start again. The largest models take ten minutes from a slow disk."""
 
 RESOURCES_SECONDS = 300.0
 """How long a cluster, which may grow, has to find room for the engines."""
@@ -82,7 +84,7 @@ def start_pool(
         environment["py_executable"] = pool.python
     _find_room(pool.replicas, gpus, owned)
     if pool.python:
-        _check(pool, model, gpus)
+        _check(pool.python, engine_environment(pool), model, gpus)
     # Of the cluster's CPUs it takes none: they are counted for tasks, and a machine with as many engines as CPUs
     # would have none left to ask them from.
     options = {"num_cpus": 0, "num_gpus": gpus, "max_restarts": -1, "max_concurrency": 1000, "runtime_env": environment}
@@ -100,7 +102,9 @@ def start_pool(
 def _ready(actors: Sequence[Any]) -> Iterator[dict[str, Any]]:
     for actor in actors:
         try:
-            said = ray.get(actor.ready.remote())
+            said = ray.get(actor.ready.remote(), timeout=START_SECONDS)
+        except GetTimeoutError:
+            raise RecipeError(f"an engine did not start within {START_SECONDS:.0f} seconds", hint=HINT) from None
         except RayError as error:  # its process ended, or never began
             raise RecipeError(f"an engine did not start: {_first_line(error)}", hint=HINT) from None
         if isinstance(said, str):
@@ -108,7 +112,7 @@ def _ready(actors: Sequence[Any]) -> Iterator[dict[str, Any]]:
         yield said
 
 
-HINT = "the pool's `python`, `engine` and `environment` in the pools file, and the recipe's `model`, are what it starts from"
+HINT = "it is started from the pool's `python`, `engine` and `environment` and from the recipe's `model`"
 
 
 def engine_environment(pool: VllmPool) -> dict[str, str]:
@@ -136,7 +140,7 @@ def _find_room(replicas: int, gpus: float, owned: bool) -> None:
     """RecipeError where the cluster has not the GPUs, all together or one replica's on one machine."""
     until = time.monotonic() + (0.0 if owned else RESOURCES_SECONDS)
     while True:
-        nodes = [node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"]]
+        nodes = [node["Resources"].get("GPU", 0.0) for node in _nodes() if node["Alive"]]
         room = sum(int(node / gpus) for node in nodes) if gpus else replicas
         if room >= replicas:
             return
@@ -148,6 +152,11 @@ def _find_room(replicas: int, gpus: float, owned: bool) -> None:
         time.sleep(2)
 
 
+def _nodes() -> list[dict[str, Any]]:
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return nodes
+
+
 CHECK = """
 import importlib.util, json, sys
 from importlib.metadata import version
@@ -156,24 +165,23 @@ print(json.dumps({"missing": missing, "python": sys.version_info[:2], "ray": "ra
 """
 
 
-def _check(pool: VllmPool, model: str, gpus: float) -> None:
+def _check(python: str, environment: dict[str, str], model: str, gpus: float) -> None:
     """Look at the engine's Python and at the model from where an engine would run, in a second, before one starts."""
     # A sliver of a GPU places the look on a machine of the right kind.
     look = ray.remote(num_cpus=0, num_gpus=0.001 if gpus else 0, max_retries=3)(_look)
-    wrong = ray.get(look.remote(pool.python, engine_environment(pool), model))
+    wrong = ray.get(look.remote(python, environment, model))
     if wrong is not None:
-        raise RecipeError(*wrong[:1], hint=wrong[1])
+        message, hint = wrong
+        raise RecipeError(message, hint=hint)
 
 
-def _look(python: str, environment: Mapping[str, str], model: str) -> tuple[str, str] | None:
-    import subprocess
-    import sys
-
+def _look(python: str, environment: dict[str, str], model: str) -> tuple[str, str] | None:
+    """What is wrong and its remedy."""
     if model.startswith(("/", ".", "~")) and not Path(model).expanduser().is_dir():
         return f"no model at `{model}`", "the path must be there on every machine with engines"
     try:
         done = subprocess.run(
-            [python, "-c", CHECK], env=os.environ | dict(environment), capture_output=True, text=True, timeout=120
+            [python, "-c", CHECK], env=os.environ | environment, capture_output=True, text=True, timeout=120
         )
         found = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
@@ -213,6 +221,7 @@ class RayGenerator:
     """The engines of a pool as one generator, for one task and its event loop."""
 
     def __init__(self, actors: Sequence[Any]) -> None:
+        self.versions: set[str] = set()  # of the engines that have answered: `vllm 0.32.0`
         self._client = uuid.uuid4().hex
         # Tasks begin at different engines, so that those with little to ask do not all ask the first.
         turn = int(self._client[:8], 16) % len(actors)
@@ -296,15 +305,16 @@ class RayGenerator:
         while True:
             try:
                 if line.session is None:
-                    reply = await line.actor.hello.remote(self._client)
+                    reply = await asyncio.wait_for(line.actor.hello.remote(self._client), START_SECONDS)
                     if not isinstance(reply, str):
-                        line.session = reply[0]
+                        line.session, version = reply
+                        self.versions.add(version)
                         unreachable = 0.0
                         self._gather()
                 if line.session is not None:
                     reply = await line.actor.collect.remote(line.session, self._client)
-            except RayError as error:
-                reply = _first_line(error)
+            except (RayError, TimeoutError) as error:
+                reply = _first_line(error) or f"no engine within {START_SECONDS:.0f} seconds"
                 if line.session is None and isinstance(error, ActorUnavailableError):
                     # Ray is starting its process again.
                     unreachable = unreachable or time.monotonic()

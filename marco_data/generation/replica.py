@@ -84,14 +84,14 @@ class Replica:
             return self._words
         return {"engine": engine.version, "process": os.getpid()}
 
-    async def hello(self, client: str) -> tuple[str, int] | str:
-        """Begin to serve this client, anew if it was known: the session, and how many requests run or wait here."""
+    async def hello(self, client: str) -> tuple[str, str] | str:
+        """Begin to serve this client, anew if it was known: the session, and which engine this is."""
         ready = await self.ready()
         if isinstance(ready, str):
             return ready
         await self.leave(client)
         self._clients[client] = _Client()
-        return self._session, len(self._owners)
+        return self._session, ready["engine"]
 
     async def submit(self, session: str, client: str, batch: Sequence[tuple[int, Request]]) -> str | None:
         """Begin these requests. Their completions are told to `collect`."""
@@ -164,10 +164,14 @@ class Replica:
             return
         self._words = "\n".join(line for line in (last_lines(), error) if line)
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(lambda: [client.news.set() for client in self._clients.values()])
+            self._loop.call_soon_threadsafe(self._wake)
         timer = threading.Timer(1.0, os._exit, args=(1,))
         timer.daemon = True
         timer.start()
+
+    def _wake(self) -> None:
+        for client in self._clients.values():
+            client.news.set()
 
     async def _sweep(self) -> None:
         while True:

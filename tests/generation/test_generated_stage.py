@@ -198,6 +198,20 @@ def test_a_language_is_topped_up_in_rounds_until_its_target(folder: Path) -> Non
     assert stats["generation_ended"]["rephrase"]["deu_Latn"] == "seeds"
 
 
+def test_a_limit_of_cost_needs_a_price_and_stops_where_it_is_reached(folder: Path) -> None:
+    words = ("build-stage", 3, "--recipe", folder / "recipe.yaml", "--root", folder / "cheap", "--executor", "local")
+    done = marco(*words, "--pools", folder / "pools.yaml", "--max-cost", "0")
+    assert done.code == 2
+    assert "the pool `tiny` says no price" in done.err
+    priced = {"tiny": {**POOLS["tiny"], "price": {"input": 1, "output": 1e6}}}
+    write_recipe(folder / "priced.yaml", priced)
+    done = marco(*words, "--pools", folder / "priced.yaml", "--max-cost", "0", "--json")
+    assert done.code == 0, done.err
+    assert done.json["balanced"]
+    assert set(done.json["generation_ended"]["rephrase"].values()) == {"max_cost"}
+    assert done.json["requests"] == {}
+
+
 def test_only_the_languages_asked_for_are_generated(folder: Path) -> None:
     stats = built(folder, "some", "--languages", "deu_Latn,tha_Thai")
     assert {r["language"] for r in stats["requests_by"]} == {"deu_Latn", "tha_Thai"}

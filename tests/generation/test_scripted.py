@@ -1,6 +1,8 @@
 """Scripts in the place of a model: what they say is what comes back, and a wrong one is told."""
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 
@@ -69,3 +71,10 @@ def test_a_script_that_cannot_be_had_is_told(name, told):
 def test_a_pool_opens_its_script():
     opened = open_generator(ScriptedPool(kind="scripted", script="test_scripted:say_back"), "m", "0" * 40, 1000)
     assert asyncio.run(opened.complete(request("back"))).text == "back"
+
+
+def test_a_kind_is_imported_only_when_it_is_opened():
+    """An engine's environment has no HTTP client, and a worker that asks a server need not start Ray."""
+    script = "import sys, marco_data.generation.opening as o; print({'aiohttp', 'ray'} & {*sys.modules})"
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert said.stdout == "set()\n"
