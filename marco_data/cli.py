@@ -21,6 +21,7 @@ from marco_data.catalog import Choice, parse_fields, resolve
 from marco_data.cli_build import Machines, build_stage, plan_of, reachable, retry, say
 from marco_data.cli_duplicates import duplicates
 from marco_data.cli_prompts import prompts
+from marco_data.cli_train_convert import export, upcycle
 from marco_data.cli_train_model import model_info
 from marco_data.errors import MarcoError, RecipeError
 from marco_data.evidence import pairs
@@ -112,6 +113,8 @@ app.command("build-stage")(build_stage)
 app.command()(retry)
 app.command()(prompts)
 app.command()(model_info)
+app.command()(upcycle)
+app.command()(export)
 
 
 @app.command()
