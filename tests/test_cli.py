@@ -33,6 +33,7 @@ SURFACE = {
         *("--reason", "--family", "--recipe", "--root", "--languages", "--entry", "--executor", "--address"),
         *("--workers", "--pools", "--max-gpu-hours", "--max-cost", "--json"),
     },
+    "export-completions": {"--out", "--root"},
     "prompts": {"--family", "--recipe", "--root", "--entry", "--json"},
     "plan": BUILD | {"--pools", "--sample", "--verify", "--json"},
     "stats": BUILD | {"--json"},
