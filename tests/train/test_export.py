@@ -20,7 +20,8 @@ from marco_data.errors import RecipeError  # noqa: E402
 from marco_data.train.config import CONFIGS, ModelConfig  # noqa: E402
 from marco_data.train.export import CheckpointFolder, StateDict, export, import_from_hub  # noqa: E402
 from marco_data.train.hub import parameter_shapes  # noqa: E402
-from marco_data.train.upcycle import Settings, upcycle  # noqa: E402
+from marco_data.train.slices import Settings  # noqa: E402
+from marco_data.train.upcycle import upcycle  # noqa: E402
 from marco_data.train.weights import HubFolder  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -28,6 +29,7 @@ torch.set_num_threads(1)
 
 TINY, MOE = CONFIGS["tiny"], CONFIGS["tiny-moe"]
 ODD = replace(MOE, rope_theta=5e4, rms_norm_eps=1e-5, max_position_embeddings=777)
+ODDLY_TURNED = replace(MOE, rope_theta=5e4)
 UNTIED = replace(ODD, tie_word_embeddings=False)
 NAMES = ["dense", "experts", "untied experts"]
 
@@ -109,24 +111,21 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("made", ["trained", "upcycled"])
-def test_vllm_generates_the_tokens_that_the_model_ranks_first(tmp_path: Path, made: str):
+def test_vllm_generates_the_tokens_that_the_model_ranks_first(tmp_path: Path):
+    """The whole way: upcycled, made a checkpoint, exported."""
     from benchmarks.apart.environment import default_folder
     from benchmarks.contest import CannotRun
     from benchmarks.generation.engine_environment import ENVIRONMENT, interpreter
 
-    python = os.environ.get("MARCO_VLLM_PYTHON")
-    if not python:
-        try:
-            python = str(interpreter(default_folder()))
-        except CannotRun as reason:
-            pytest.skip(str(reason))
-    if made == "trained":
-        export(StateDict(ODD, random_state(ODD)), tmp_path / "m", dtype=torch.float32)
-    else:
-        upcycle(write_model(tmp_path / "dense", TINY), MOE, tmp_path / "m", Settings(scale="exact"))
+    try:
+        python = interpreter(default_folder())
+    except CannotRun as reason:
+        pytest.skip(str(reason))
+    upcycle(write_model(tmp_path / "dense", replace(TINY, rope_theta=5e4)), ODDLY_TURNED, tmp_path / "u", Settings())
+    import_from_hub(HubFolder(tmp_path / "u"), tmp_path / "checkpoint")
+    export(CheckpointFolder(tmp_path / "checkpoint"), tmp_path / "m", dtype=torch.float32)
     model = model_of(HubFolder(tmp_path / "m"))
-    prompts = tokens_of(ODD, 3, 10).tolist()
+    prompts = tokens_of(MOE, 3, 10).tolist()
     done = subprocess.run(
         [python, "-c", VLLM, tmp_path / "m", json.dumps(prompts)],
         capture_output=True,

@@ -19,9 +19,8 @@ from written_models import model_of, random_state, tokens_of, write_model  # noq
 from marco_data.errors import RecipeError  # noqa: E402
 from marco_data.tokens import ShardWriter  # noqa: E402
 from marco_data.train.config import CONFIGS  # noqa: E402
-from marco_data.train.slices import cut  # noqa: E402
+from marco_data.train.slices import Settings, cut  # noqa: E402
 from marco_data.train.upcycle import (  # noqa: E402
-    Settings,
     dropped,
     experts_of,
     probe_tokens,
@@ -281,7 +280,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from marco_data.train.config import CONFIGS
-from marco_data.train.upcycle import Settings, upcycle
+from marco_data.train.slices import Settings
+from marco_data.train.upcycle import upcycle
 from marco_data.train.weights import HubFolder
 torch = sys.modules["torch"]
 torch.set_num_threads(1)
