@@ -67,6 +67,9 @@ class CheckpointFolder:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        if not (self.folder / "config.json").is_file() and (below := sorted(self.folder.glob("*/config.json"))):
+            hint = f"give the folder of one iteration, such as `{below[-1].parent}`"
+            raise RecipeError(f"`{self.folder}` is no checkpoint, but holds {len(below)}", hint=hint)
         said = read_json(self.folder / "config.json")
         self.config = config_in(said, self.folder / "config.json")
         self._shards = self._distributed()

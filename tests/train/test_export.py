@@ -187,7 +187,7 @@ def test_what_two_ranks_have_saved_is_one_model(tmp_path: Path):
     state = random_state(MOE)
     torch.save(state, tmp_path / "state.pt")
     ranks = [subprocess.Popen([sys.executable, "-c", TWO_RANKS, str(rank), tmp_path]) for rank in range(2)]
-    assert [rank.wait(120) for rank in ranks] == [0, 0]
+    assert [rank.wait(300) for rank in ranks] == [0, 0]
     assert len(list((tmp_path / "c").glob("*.distcp"))) == 2
     (tmp_path / "c/config.json").write_text(json.dumps(asdict(MOE)))
     export(CheckpointFolder(tmp_path / "c"), tmp_path / "m", dtype=torch.float32)
@@ -241,6 +241,8 @@ def test_an_unfinished_or_damaged_checkpoint_is_told(tmp_path: Path):
     with pytest.raises(RecipeError, match=r"\.metadata` cannot be read"):
         CheckpointFolder(folder)
     (folder / ".metadata").unlink()
+    with pytest.raises(RecipeError, match=r"is no checkpoint, but holds 1\n\nhint: give the .* as `.*/c`"):
+        CheckpointFolder(tmp_path)
     with pytest.raises(RecipeError, match="has to hold one distributed checkpoint, and holds none"):
         CheckpointFolder(folder)
 
