@@ -113,7 +113,7 @@ app.command("build-stage")(build_stage)
 app.command()(retry)
 app.command()(prompts)
 app.command("export-completions")(export_completions)
-app.command()(model_info)
+app.command("model-info")(model_info)
 app.command()(upcycle)
 app.command()(export)
 
