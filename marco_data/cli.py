@@ -21,6 +21,7 @@ from marco_data.catalog import Choice, parse_fields, resolve
 from marco_data.cli_build import Machines, build_stage, plan_of, reachable, retry, say
 from marco_data.cli_duplicates import duplicates
 from marco_data.cli_prompts import export_completions, prompts
+from marco_data.cli_train_convert import export, upcycle
 from marco_data.cli_train_data import (
     BatchSize,
     IterationNumber,
@@ -125,6 +126,8 @@ app.command()(retry)
 app.command()(prompts)
 app.command("export-completions")(export_completions)
 app.command("model-info")(model_info)
+app.command()(upcycle)
+app.command()(export)
 
 
 @app.command()

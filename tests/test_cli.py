@@ -46,6 +46,10 @@ SURFACE = {
     "languages": {"--json"},
     "validate": set(),
     "train-tokenizer": {"--text", "--out", "--vocab-size"},
+    "upcycle": {
+        *("--from", "--to", "--out", "--scale", "--router", "--drop", "--seed", "--dtype", "--tokens", "--json"),
+    },
+    "export": {"--to", "--tokenizer", "--dtype", "--from-hf"},
     "model-info": {"--seq", "--micro-batch", "--dp", "--ep", "--recompute", "--json"},
 }
 WHY_KEYS = {"id", "source_id", "verdict", "reason", "measured", "duplicate_of"}
