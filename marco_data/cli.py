@@ -21,10 +21,23 @@ from marco_data.catalog import Choice, parse_fields, resolve
 from marco_data.cli_build import Machines, build_stage, plan_of, reachable, retry, say
 from marco_data.cli_duplicates import duplicates
 from marco_data.cli_prompts import export_completions, prompts
+from marco_data.cli_train_convert import export, upcycle
+from marco_data.cli_train_data import (
+    BatchSize,
+    IterationNumber,
+    OrderName,
+    OrderSeed,
+    Run,
+    SequenceLength,
+    print_batch,
+    settings,
+)
 from marco_data.cli_train_model import model_info
 from marco_data.errors import MarcoError, RecipeError
 from marco_data.evidence import pairs
 from marco_data.generation.estimate import Estimate
+from marco_data.generation.estimate_table import estimates_object
+from marco_data.generation.validation import Problem
 from marco_data.languages import LANGUAGES
 from marco_data.options import (
     AnyStage,
@@ -113,6 +126,8 @@ app.command()(retry)
 app.command()(prompts)
 app.command("export-completions")(export_completions)
 app.command("model-info")(model_info)
+app.command()(upcycle)
+app.command()(export)
 
 
 @app.command()
@@ -145,19 +160,21 @@ def plan(
     title = f"{resolved.family} stage {resolved.stage}"
     found: list[Estimate] = []
     said: list[str] = []
-    wrong: list[str] = []
+    wrong: list[Problem] = []
     if resolved.generate and all_there:
         found, said = estimates(dataset, Storage(root), done, before.wanted if before else [])
-        notes, wrong = check_generation(dataset, found)
-        said += notes
+        problems = check_generation(dataset, found)
+        said += [f"{p.message}\n    {p.hint}" for p in problems if not p.fatal]
+        wrong = [p for p in problems if p.fatal]
     if json_output:
-        generation = {"estimates": [asdict(one) for one in found], "notes": said, "problems": wrong}
+        problem_rows = [asdict(problem) for problem in wrong]
+        generation = {**estimates_object(found), "notes": said, "problems": problem_rows}
         print(json.dumps({**plan_object(sources, nodes, title, None), "generation": generation}, ensure_ascii=False))
     else:
         print_plan(title, resolved, sources, nodes)
         print_estimates(found, said)
     for problem in wrong:
-        say(f"error: {problem}")
+        say(f"error: {problem.message}\nhint: {problem.hint}")
     raise typer.Exit(1 if wrong else 0)
 
 
@@ -193,8 +210,8 @@ def stats(
 @app.command()
 def why(
     terms: Annotated[
-        list[str], typer.Argument(help="Ids, source ids, URLs or PREFIX:TOKEN; `-` reads them from stdin.")
-    ],
+        list[str] | None, typer.Argument(help="Ids, source ids, URLs or PREFIX:TOKEN; `-` reads them from stdin.")
+    ] = None,
     stage: AnyStage = None,
     family: Family = "sample",
     recipe: RecipeOption = None,
@@ -203,13 +220,27 @@ def why(
     input: Inputs = None,
     field: Fields = None,
     budget: Budget = None,
+    iteration: IterationNumber = None,
+    run: Run = None,
+    sequence: SequenceLength = None,
+    batch: BatchSize = None,
+    order: OrderName = None,
+    seed: OrderSeed = None,
     json_output: Json = False,
 ) -> None:
-    """Where documents went, and why; or which document a token of a shard comes from.
+    """Where documents went, and why; which document a token of a shard comes from; the documents of a training batch.
 
     Example:  marco-data why https://example.org/page
     """
     choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []))
+    if iteration is not None and not terms:
+        known = settings(run, sequence, batch, order, seed)
+        print_batch(*built_stage(choice, root), iteration, known, json_output=json_output)
+        return
+    if iteration is not None or not terms:
+        raise RecipeError("`why` asks for documents, or with --iteration for a batch", hint="marco-data why --help")
+    if (run, sequence, batch, order, seed) != (None, None, None, None, None):
+        raise RecipeError("--run, --sequence, --batch, --order and --seed go with --iteration")
     lookup = Lookup(*built_stage(choice, root))
     wanted = [line for t in terms for line in (sys.stdin.read().split("\n") if t == "-" else [_typed(t)]) if line]
     found: set[str] = set()

@@ -37,7 +37,7 @@ SURFACE = {
     "prompts": {"--family", "--recipe", "--root", "--entry", "--json"},
     "plan": BUILD | {"--pools", "--sample", "--verify", "--json"},
     "stats": BUILD | {"--json"},
-    "why": BUILD | {"--stage", "--json"},
+    "why": BUILD | {"--stage", "--iteration", "--run", "--sequence", "--batch", "--order", "--seed", "--json"},
     "find": BUILD | {"--stage", "--most", "--json"},
     "failures": BUILD | {"--json"},
     "duplicates": BUILD
@@ -46,6 +46,10 @@ SURFACE = {
     "languages": {"--json"},
     "validate": set(),
     "train-tokenizer": {"--text", "--out", "--vocab-size"},
+    "upcycle": {
+        *("--from", "--to", "--out", "--scale", "--router", "--drop", "--seed", "--dtype", "--tokens", "--json"),
+    },
+    "export": {"--to", "--tokenizer", "--dtype", "--from-hf"},
     "model-info": {"--seq", "--micro-batch", "--dp", "--ep", "--recompute", "--json"},
 }
 WHY_KEYS = {"id", "source_id", "verdict", "reason", "measured", "duplicate_of"}

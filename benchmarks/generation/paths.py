@@ -24,6 +24,7 @@ from marco_data.generation.generator import Request
 from marco_data.generation.ledger import Ledger
 from marco_data.generation.opening import open_generator
 from marco_data.generation.pools import VllmPool
+from marco_data.nodes.generate import in_flight_of
 from marco_data.ray_executor import RayExecutor
 from marco_data.step import Tools
 from marco_data.storage import Storage
@@ -76,7 +77,7 @@ class Shards(Node):
             ledger = Ledger(storage, self.engine.model, self.engine.revision, task.key)
             try:
                 asking = Asking(
-                    ledger, self.engine.model, self.engine.revision, None, generator, self.engine.pool.max_num_seqs
+                    ledger, self.engine.model, self.engine.revision, None, generator, in_flight_of(self.engine.pool)
                 )
                 answers = await asyncio.gather(*map(asking, requests))
                 wrong = [answer.error for answer in answers if answer.error is not None]
