@@ -9,11 +9,10 @@ import pytest
 import zstandard
 
 from marco_data.generation.generator import ERROR, LENGTH, STOP, Completion
-from marco_data.generation.guards import Limits
 from marco_data.generation.maker import Seed
 from marco_data.generation.problem import Explanation, Problem, find
 from marco_data.generation.prompt import load_prompt
-from marco_data.generation.stem import Stem, parse, parse_solution
+from marco_data.generation.stem import ProblemLimits, Stem, parse, parse_solution
 from marco_data.languages import canonical
 
 DIGESTS = {"stem_translate@1": "9782ad60210985b9", "stem_solve@1": "8cc063d17c6adac4"}
@@ -265,7 +264,7 @@ class Chunks:
 
 
 # The paragraphs of LONG are all alike.
-CHUNKED = Stem(chunk_tokens=100, limits=Limits(max_repetition=None))
+CHUNKED = Stem(chunk_tokens=100, limits=ProblemLimits(max_repetition=None))
 
 
 def test_a_long_explanation_is_translated_in_chunks_and_joined():
