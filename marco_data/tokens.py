@@ -23,6 +23,7 @@ shards of other writers with several sequences a document.
 
 import struct
 from array import array
+from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -126,9 +127,10 @@ class Shard:
 
     Arrays handed out are read-only views that keep the map alive. Raises ShardError where a file is missing,
     cut short, or the two do not belong together; Megatron's reader notices none of these when it opens them.
+    `whole=False` checks the sizes alone and not each entry of the index: for shards that are opened again and again.
     """
 
-    def __init__(self, prefix: str | Path) -> None:
+    def __init__(self, prefix: str | Path, *, whole: bool = True) -> None:
         self.prefix = str(prefix)
         idx = _map(Path(f"{prefix}.idx"))
         code, sequences, index_length = self._header(idx)
@@ -138,10 +140,13 @@ class Shard:
         pointers = _view(idx, at + 4 * sequences, sequences, "<i8")
         index = _view(idx, at + 12 * sequences, index_length, "<i8")
         data = _map(Path(f"{prefix}.bin"))
-        self._check_index(lengths, pointers, index, len(data))
+        self._check_ends(lengths, pointers, index, len(data))
+        if whole:
+            self._check_index(lengths, pointers, index)
         self._tokens = np.frombuffer(data, dtype=self.dtype)
-        ends = np.append(pointers // self.dtype.itemsize, len(self._tokens))
-        self._starts = ends[index]
+        self._pointers = pointers
+        self._index = index
+        self.lengths = lengths
 
     def _fail(self, what: str) -> ShardError:
         return ShardError(f"the shard `{self.prefix}` is broken: {what}", hint="build it again")
@@ -159,41 +164,65 @@ class Shard:
             raise self._fail(f"its .idx has {len(idx)} bytes and announces {expected}")
         return code, sequences, index_length
 
-    def _check_index(
+    def _check_ends(
         self,
         lengths: npt.NDArray[np.integer],
         pointers: npt.NDArray[np.integer],
         index: npt.NDArray[np.integer],
         size: int,
     ) -> None:
-        ends = np.cumsum(lengths, dtype=np.int64) * self.dtype.itemsize
-        if (lengths < 0).any() or pointers[:1].any() or not np.array_equal(pointers[1:], ends[:-1]):
-            raise self._fail("its .idx has lengths and pointers that do not agree")
-        if len(index) == 0 or index[0] != 0 or index[-1] != len(lengths) or (np.diff(index) < 0).any():
+        if len(index) == 0 or index[0] != 0 or index[-1] != len(lengths):
             raise self._fail("its document index does not run from 0 to its number of sequences")
-        expected = int(ends[-1]) if len(ends) else 0
+        expected = int(pointers[-1]) + int(lengths[-1]) * self.dtype.itemsize if len(lengths) else 0
         if size != expected:
             raise self._fail(f"its .bin has {size} bytes where its .idx announces {expected}")
 
+    def _check_index(
+        self,
+        lengths: npt.NDArray[np.integer],
+        pointers: npt.NDArray[np.integer],
+        index: npt.NDArray[np.integer],
+    ) -> None:
+        ends = np.cumsum(lengths, dtype=np.int64) * self.dtype.itemsize
+        if (lengths < 0).any() or pointers[:1].any() or not np.array_equal(pointers[1:], ends[:-1]):
+            raise self._fail("its .idx has lengths and pointers that do not agree")
+        if (np.diff(index) < 0).any():
+            raise self._fail("its document index does not run from 0 to its number of sequences")
+
     @property
     def documents(self) -> int:
-        return len(self._starts) - 1
+        return len(self._index) - 1
 
     @property
     def tokens(self) -> int:
         return len(self._tokens)
 
+    def start(self, document: int) -> int:
+        """The place of a document's first token in the shard; that of the one after the last ends the shard."""
+        sequence = int(self._index[document])
+        if sequence == len(self._pointers):
+            return self.tokens
+        return int(self._pointers[sequence]) // self.dtype.itemsize
+
     def read_document(self, document: int) -> npt.NDArray[np.integer]:
         """The token ids of one document, shape [tokens], its end-of-document token included."""
         if not 0 <= document < self.documents:
             raise IndexError(f"document {document} of a shard of {self.documents}")
-        return self._tokens[self._starts[document] : self._starts[document + 1]]
+        return self._tokens[self.start(document) : self.start(document + 1)]
+
+    def read_tokens(self, start: int, count: int) -> npt.NDArray[np.integer]:
+        """The token ids from `start` on, shape [count], whatever documents they belong to."""
+        if not 0 <= start <= start + count <= self.tokens:
+            raise IndexError(f"tokens {start} to {start + count} of a shard of {self.tokens}")
+        return self._tokens[start : start + count]
 
     def position(self, token: int) -> int:
         """The number of the document that the shard's token number `token` belongs to."""
         if not 0 <= token < self.tokens:
             raise IndexError(f"token {token} of a shard of {self.tokens}")
-        return int(np.searchsorted(self._starts, token, side="right")) - 1
+        # By bisection in the mapped index: numpy's own would first copy it, as it is not aligned.
+        sequence = bisect_right(self._pointers, token * self.dtype.itemsize) - 1
+        return bisect_right(self._index, sequence) - 1
 
 
 def _map(path: Path) -> npt.NDArray[np.uint8]:
