@@ -31,7 +31,7 @@ class Exchange(Protocol):
 def grouped_product(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
     """rows[start:end] @ weights[e] for every group e: [rows, in] x [groups, in, out] -> [rows, out]."""
     if rows.dtype == torch.float64:  # what grouped GEMM does not do, and comparisons to 1e-12 need
-        pieces = rows.tensor_split(ends[:-1].cpu())
+        pieces = rows.tensor_split(ends[:-1].tolist())
         return torch.cat([piece @ weight for piece, weight in zip(pieces, weights, strict=True)])
     product: Tensor = F.grouped_mm(rows, weights, offs=ends)
     return product
@@ -40,7 +40,7 @@ def grouped_product(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
 def grouped_outer(left: Tensor, right: Tensor, ends: Tensor) -> Tensor:
     """left[start:end].T @ right[start:end] for every group: [rows, a] x [rows, b] -> [groups, a, b]."""
     if left.dtype == torch.float64:
-        cut = ends[:-1].cpu()
+        cut = ends[:-1].tolist()
         return torch.stack([a.T @ b for a, b in zip(left.tensor_split(cut), right.tensor_split(cut), strict=True)])
     product: Tensor = F.grouped_mm(left.T, right, offs=ends)
     return product
