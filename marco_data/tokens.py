@@ -216,6 +216,15 @@ class Shard:
             raise IndexError(f"tokens {start} to {start + count} of a shard of {self.tokens}")
         return self._tokens[start : start + count]
 
+    def document_starts(self, start: int, count: int) -> npt.NDArray[np.int64]:
+        """Where documents begin after `start` and before `start + count`; empty ones begin with the next."""
+        if count == 0:
+            return np.empty(0, np.int64)
+        first, last = self.position(start), self.position(start + count - 1)
+        sequences = self._index[first + 1 : last + 1]
+        starts: npt.NDArray[np.int64] = self._pointers[sequences].astype(np.int64) // self.dtype.itemsize
+        return starts
+
     def position(self, token: int) -> int:
         """The number of the document that the shard's token number `token` belongs to."""
         if not 0 <= token < self.tokens:
