@@ -87,12 +87,12 @@ class Checkpoints:
         self._writer = writer or FileSystemWriter
         self._under_way: tuple[Path, Future[Any]] | None = None
         # Of its own: what a thread says to other ranks must not mix with what training says.
-        self._group = dist.new_group(backend="gloo")
+        self.group = dist.new_group(backend="gloo")
         if world.rank == 0:
             folder.mkdir(parents=True, exist_ok=True)
             for left in [*folder.glob(f"*{_PARTIAL}"), *folder.glob(f"*{_OLD}")]:
                 shutil.rmtree(left)
-        dist.barrier(self._group)
+        dist.barrier(self.group)
 
     def save(
         self,
@@ -111,17 +111,17 @@ class Checkpoints:
             partial.mkdir()
             _write(partial / "config.json", {"model_type": _model_type(config), **asdict(config)})
             _write(partial / "run.json", state)
-        dist.barrier(self._group)
+        dist.barrier(self.group)
         tensors = _tensors(model, optimizer)
         writer = self._writer(partial)
         if self.in_background:
             # On a CPU torch would write from the very tensors that the next step changes.
             tensors = _copied(tensors) if self._world.device.type == "cpu" else tensors
-            future = dcp.async_save(tensors, storage_writer=writer, process_group=self._group)
+            future = dcp.async_save(tensors, storage_writer=writer, process_group=self.group)
             assert isinstance(future, Future)
             self._under_way = (path, future)
             return
-        self._written(path, lambda: dcp.save(tensors, storage_writer=writer, process_group=self._group))
+        self._written(path, lambda: dcp.save(tensors, storage_writer=writer, process_group=self.group))
 
     def poll(self) -> None:
         """Finish a checkpoint that has been written meanwhile."""

@@ -5,6 +5,8 @@ batch and of every token, and experts' load. Gradients do not depend on how sequ
 where sequences come from, nor what is done with the gradients.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +27,7 @@ class Coefficients:
 
 @dataclass(frozen=True)
 class Done:
-    """Of the global batch: `loss`, `aux`, `z`, `tokens` counted and `load` [layers, experts]; of this rank: `losses`."""
+    """Of the global batch `loss`, `aux`, `z`, `tokens` counted and `load` [layers, experts]; `losses` of this rank."""
 
     loss: float
     aux: float
@@ -56,11 +58,13 @@ def forward_backward(
     documents: Tensor | None,
     micro_batch: int,
     coefficients: Coefficients,
+    watch: Callable[[slice], AbstractContextManager[None]] | None = None,
 ) -> Done:
     """Add up gradients of `tokens` and `labels` [sequences of this rank, seq]; all ranks have as many sequences.
 
     The loss is the mean over the labels of the global batch. The aux loss weighs a micro-batch's probabilities with the
-    load of all ranks up to and with it: with one micro-batch a step, that is the global batch's.
+    load of all ranks up to and with it: with one micro-batch a step, that is the global batch's. `watch` is entered
+    around each forward pass, with the sequences that are in it.
     """
     count = int(world.sum((labels != IGNORED).sum()))
     load = _Load(world)
@@ -68,7 +72,8 @@ def forward_backward(
     losses = []
     for start in range(0, len(tokens), micro_batch):
         part = slice(start, start + micro_batch)
-        out = model(tokens[part], labels[part], None if documents is None else documents[part], global_load=load)
+        with nullcontext() if watch is None else watch(part):
+            out = model(tokens[part], labels[part], None if documents is None else documents[part], global_load=load)
         # What is a mean over this rank's tokens becomes its share of the mean over all.
         share = len(tokens[part]) / (len(tokens) * world.ranks)
         loss = out.loss_sum / max(count, 1) + share * (coefficients.aux * out.aux + coefficients.z * out.z)
