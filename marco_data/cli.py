@@ -21,6 +21,16 @@ from marco_data.catalog import Choice, parse_fields, resolve
 from marco_data.cli_build import Machines, build_stage, plan_of, reachable, retry, say
 from marco_data.cli_duplicates import duplicates
 from marco_data.cli_prompts import prompts
+from marco_data.cli_train_data import (
+    BatchSize,
+    IterationNumber,
+    OrderName,
+    OrderSeed,
+    Run,
+    SequenceLength,
+    print_batch,
+    settings,
+)
 from marco_data.cli_train_model import model_info
 from marco_data.errors import MarcoError, RecipeError
 from marco_data.evidence import pairs
@@ -192,8 +202,8 @@ def stats(
 @app.command()
 def why(
     terms: Annotated[
-        list[str], typer.Argument(help="Ids, source ids, URLs or PREFIX:TOKEN; `-` reads them from stdin.")
-    ],
+        list[str] | None, typer.Argument(help="Ids, source ids, URLs or PREFIX:TOKEN; `-` reads them from stdin.")
+    ] = None,
     stage: AnyStage = None,
     family: Family = "sample",
     recipe: RecipeOption = None,
@@ -202,13 +212,27 @@ def why(
     input: Inputs = None,
     field: Fields = None,
     budget: Budget = None,
+    iteration: IterationNumber = None,
+    run: Run = None,
+    sequence: SequenceLength = None,
+    batch: BatchSize = None,
+    order: OrderName = None,
+    seed: OrderSeed = None,
     json_output: Json = False,
 ) -> None:
-    """Where documents went, and why; or which document a token of a shard comes from.
+    """Where documents went, and why; which document a token of a shard comes from; the documents of a training batch.
 
     Example:  marco-data why https://example.org/page
     """
     choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []))
+    if iteration is not None and not terms:
+        known = settings(run, sequence, batch, order, seed)
+        print_batch(*built_stage(choice, root), iteration, known, json_output=json_output)
+        return
+    if iteration is not None or not terms:
+        raise RecipeError("`why` asks for documents, or with --iteration for a batch", hint="marco-data why --help")
+    if (run, sequence, batch, order, seed) != (None, None, None, None, None):
+        raise RecipeError("--run, --sequence, --batch, --order and --seed go with --iteration")
     lookup = Lookup(*built_stage(choice, root))
     wanted = [line for t in terms for line in (sys.stdin.read().split("\n") if t == "-" else [_typed(t)]) if line]
     found: set[str] = set()

@@ -36,7 +36,7 @@ SURFACE = {
     "prompts": {"--family", "--recipe", "--root", "--entry", "--json"},
     "plan": BUILD | {"--pools", "--sample", "--verify", "--json"},
     "stats": BUILD | {"--json"},
-    "why": BUILD | {"--stage", "--json"},
+    "why": BUILD | {"--stage", "--iteration", "--run", "--sequence", "--batch", "--order", "--seed", "--json"},
     "find": BUILD | {"--stage", "--most", "--json"},
     "failures": BUILD | {"--json"},
     "duplicates": BUILD

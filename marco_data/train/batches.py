@@ -184,9 +184,13 @@ class Batches:
             self._taken |= {int(stage): taken for stage, taken in state["samples"].items()}
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps, as plain JSON: the samples of each stage that have been given, and of what plan."""
+        """What a checkpoint keeps, as plain JSON: the samples of each stage that have been given, and of what plan.
+
+        `batch` is for people and for `why`: a run may go on with another.
+        """
         return {
             "plan": self.plan.digest,
+            "batch": self._batch,
             "samples": {str(stage): taken for stage, taken in self._taken.items()},
             "identity": self.plan.identity,
         }
@@ -209,13 +213,16 @@ def check_state(plan: Plan, state: Mapping[str, Any]) -> None:
         return
     before = state.get("identity", {})
     changed = [name for name in before.keys() | plan.identity.keys() if before.get(name) != plan.identity.get(name)]
-    # The number of samples follows from the rest, so it comes last.
-    names = sorted(changed, key=lambda name: (name.endswith(": samples"), name)) or ["the number of samples taken"]
+    # What was set comes first, and the numbers of samples, which follow from the rest, last.
+    names = sorted(changed, key=lambda name: (name.startswith("stage "), name.endswith(": samples"), name))
+    names = names or ["the number of samples taken"]
     told = []
     for name in names[:3]:
         told.append(f"{name} was {before.get(name, 'not there')}, is {plan.identity.get(name, 'not there')}")
     more = f" (and {len(names) - 3} more)" if len(names) > 3 else ""
+    blends = ", ".join(f"`{stage.blend.path}`" for stage in plan.stages)
     raise RecipeError(
         f"the data is not what the checkpoint was trained on: {'; '.join(told)}{more}",
-        hint="bring back the stage's shards and the settings of the run, or start a new run from the model alone",
+        hint=f"bring back the run's settings and the stages it was started with (now {blends}), or start a new run "
+        "from the checkpoint's weights alone",
     )

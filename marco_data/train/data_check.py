@@ -1,8 +1,8 @@
 """What a run would train on, said before a GPU is taken.
 
 In: the stages' blends and the run's sequence length and global batch size. Out: a `DataReport`: iterations, tokens,
-shares and epochs by source, what is left over, and warnings. Every shard is checked on the way (see `blend`), so what is
-wrong with the data stops here, with RecipeError. Knows nothing of models beyond their tokenizer.
+shares and epochs by source, what is left over, and warnings. Every shard is checked on the way (see `blend`), so that
+what is wrong with the data stops here, with RecipeError. Knows nothing of models beyond their tokenizer.
 """
 
 from collections import Counter
@@ -86,7 +86,7 @@ def check_data(
     for row in stages:
         if row.iterations == 0:
             raise RecipeError(
-                f"stage {row.stage} has {row.samples:,} samples of {sequence:,} tokens: not one global batch of {batch:,}",
+                f"stage {row.stage} has {row.samples:,} samples of {sequence:,} tokens: no global batch of {batch:,}",
                 hint="make the global batch or the sequence smaller, or build a larger stage",
             )
     report = DataReport(

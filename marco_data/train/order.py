@@ -143,7 +143,7 @@ class MegatronOrder:
     def __init__(self, blend: StageBlend, *, sequence: int, seed: int, samples: int | None) -> None:
         lengths = [np.array(Shard(entry.path, whole=False).lengths) for entry in blend.entries]
         self._starts = [np.cumsum(shard, dtype=np.int64) - shard for shard in lengths]
-        wanted = max(1, blend.drawn // sequence) if samples is None else samples
+        self.asked = wanted = max(1, blend.drawn // sequence) if samples is None else samples
         weights = [entry.weight for entry in blend.entries]
         self.blend = MegatronBlend(lengths, weights, sequence=sequence, samples=wanted, seed=seed)
         self.size = self.blend.size
@@ -211,7 +211,7 @@ class Plan:
             blend, at = stage.blend, f"stage {stage.stage}"
             found[f"{at}: tokenizer"] = blend.tokenizer["hash"]
             found[f"{at}: end-of-document token"] = [blend.tokenizer["end_of_document"], blend.tokenizer["id"]]
-            found[f"{at}: samples"] = stage.samples
+            found[f"{at}: samples"] = stage.order.asked if isinstance(stage.order, MegatronOrder) else stage.samples
             for entry in blend.entries:
                 said = [entry.content, entry.documents, entry.tokens, entry.drawn]
                 found[f"{at}: shard {entry.prefix}"] = [*said, entry.weight] if self.order == MEGATRON else said
