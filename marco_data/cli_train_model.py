@@ -24,8 +24,7 @@ def model_info(
     Example:  marco-data model-info marco-mini --ep 8 --json
     """
     config = config_named(name)
-    layout = {"dp": dp, "ep": ep, "tokens": seq * micro_batch, "recompute": recompute}
-    parts = config.memory_parts(**layout)
+    parts = config.memory_parts(dp=dp, ep=ep, tokens=seq * micro_batch, recompute=recompute)
     rows: dict[str, object] = {
         "name": name,
         **asdict(config),
