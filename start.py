@@ -21,6 +21,7 @@ STAMP = os.path.join(VENV, "set-up")
 PYTHON = os.path.join(VENV, "bin", "python")
 CONSTRAINTS = os.path.join(HERE, "constraints.txt")
 ACCEPTED = ((3, 11), (3, 12))
+IN_PARALLEL = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile"]  # a file's fixtures are made once
 
 
 def main(arguments):
@@ -30,7 +31,7 @@ def main(arguments):
     sys.stdout.flush()
     if testing:
         os.chdir(HERE)
-        os.execv(PYTHON, [PYTHON, "-m", "pytest"] + arguments[1:])
+        os.execv(PYTHON, [PYTHON, "-m", "pytest"] + IN_PARALLEL + arguments[1:])
     program = os.path.join(VENV, "bin", "marco-data")
     os.execv(program, [program] + arguments)
 

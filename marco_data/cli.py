@@ -20,7 +20,8 @@ from marco_data.benchmark_index import IndexMissing
 from marco_data.catalog import Choice, parse_fields, resolve
 from marco_data.cli_build import Machines, build_stage, plan_of, reachable, retry, say
 from marco_data.cli_duplicates import duplicates
-from marco_data.cli_prompts import prompts
+from marco_data.cli_prompts import export_completions, prompts
+from marco_data.cli_train_convert import export, upcycle
 from marco_data.cli_train_data import (
     BatchSize,
     IterationNumber,
@@ -121,7 +122,10 @@ def about(version: Annotated[bool, typer.Option("--version", help="Print the ver
 app.command("build-stage")(build_stage)
 app.command()(retry)
 app.command()(prompts)
+app.command("export-completions")(export_completions)
 app.command()(model_info)
+app.command()(upcycle)
+app.command()(export)
 
 
 @app.command()

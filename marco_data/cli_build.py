@@ -97,6 +97,7 @@ def build_stage(
     resolved = resolve(choice)
     machines = Machines(executor, address, workers, pools, max_gpu_hours, max_cost)
     storage = Storage(root)
+    storage.check_writable()
     dataset = reachable(plan_of(resolved, sample, verify), machines, storage)
     raise typer.Exit(_build(choice, resolved, dataset, machines, storage, only=only, json_output=json_output))
 
@@ -150,7 +151,6 @@ def _build(
     json_output: bool = False,
 ) -> int:
     """Run a plan and say what came of it; the exit code."""
-    storage.check_writable()
     _check_inputs(dataset)
     executor = _executor(machines)
     with closing(executor) as runner, show_progress(err) as progress:
@@ -164,6 +164,9 @@ def _build(
         )
     if note := budget_note(built, storage):
         say(note)
+    damaged = sum(r.facts.get("damaged", 0) for records in run.records.values() for r in records)
+    if damaged:
+        say(f"warning: {damaged:,} files of the ledger are damaged; what was lost in them was asked again")
     if missing := sum(row.rejected.get(NOT_RECORDED, 0) for row in built.wanted):
         which = f"{built.stage} {_which(choice)} --root {shlex.quote(storage.root)}"
         say(f"note: {missing:,} documents were not asked for, because no recorded completion answers")

@@ -1,6 +1,7 @@
-"""The command `prompts`: what models would be asked for a stage, and has no recorded answer yet."""
+"""The commands `prompts` and `export-completions`: what nobody has answered yet, and what was."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ from marco_data.cli_build import Machines, plan_of, reachable, say
 from marco_data.dataset import Context
 from marco_data.errors import RecipeError
 from marco_data.generation.generator import Request
+from marco_data.generation.recorded import export_ledger
 from marco_data.nodes.generate import Generate
 from marco_data.nodes.written import Wanted
 from marco_data.options import Family, Json, RecipeOption, Root, StageNumber
@@ -53,6 +55,18 @@ def prompts(
                     _tell(node, wanted, request, json_output=json_output)
     say(f"{found:,} requests without a recorded completion")
     raise typer.Exit(1 if found else 0)
+
+
+def export_completions(
+    out_file: Annotated[Path, typer.Option("--out", help="The file to write: .jsonl, .jsonl.gz or .jsonl.zst.")],
+    root: Root = "./marco-out",
+) -> None:
+    """Write every completion of a root's ledger to one file, for the `recorded` of a recipe.
+
+    Example:  marco-data export-completions --out completions.jsonl.zst
+    """
+    number = export_ledger(Storage(root), out_file)
+    say(f"{number:,} completions in {out_file}")
 
 
 def _tell(node: Generate, wanted: Wanted, request: Request, *, json_output: bool) -> None:

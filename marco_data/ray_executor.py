@@ -1,7 +1,9 @@
 """The executor for a Ray cluster: a private one on this machine, or that at an address.
 
 In: tasks. Out: their ends, as they come. Engines that a node's tasks ask are started before the first of them and live
-until `close`; how they are asked is `generation.ray_pool`'s. Knows neither nodes nor what tasks do. Ray schedules and nothing else: results are a few hundred bytes, data goes from storage to storage, and no state
+until `close`; how they are asked is `generation.ray_pool`'s. Knows neither nodes nor what tasks do.
+
+Ray schedules and nothing else: results are a few hundred bytes, data goes from storage to storage, and no state
 is kept in actors. The driver alone decides about retries (`max_retries=0`), so that a task is never run by two
 authorities at once; a worker that dies takes only the tasks it held, which are sent again one by one.
 """

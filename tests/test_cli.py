@@ -33,6 +33,7 @@ SURFACE = {
         *("--reason", "--family", "--recipe", "--root", "--languages", "--entry", "--executor", "--address"),
         *("--workers", "--pools", "--max-gpu-hours", "--max-cost", "--json"),
     },
+    "export-completions": {"--out", "--root"},
     "prompts": {"--family", "--recipe", "--root", "--entry", "--json"},
     "plan": BUILD | {"--pools", "--sample", "--verify", "--json"},
     "stats": BUILD | {"--json"},
@@ -45,6 +46,10 @@ SURFACE = {
     "languages": {"--json"},
     "validate": set(),
     "train-tokenizer": {"--text", "--out", "--vocab-size"},
+    "upcycle": {
+        *("--from", "--to", "--out", "--scale", "--router", "--drop", "--seed", "--dtype", "--tokens", "--json"),
+    },
+    "export": {"--to", "--tokenizer", "--dtype", "--from-hf"},
     "model-info": {"--seq", "--micro-batch", "--dp", "--ep", "--recompute", "--json"},
 }
 WHY_KEYS = {"id", "source_id", "verdict", "reason", "measured", "duplicate_of"}

@@ -171,6 +171,14 @@ def test_the_languages_that_are_rephrased_are_those_whose_part_is_so() -> None:
         assert set(recipe.generate["rephrase"].languages) == set(recipe.mixture["rephrase"].languages or ())
 
 
+@pytest.mark.parametrize("family", ["marco-mini", "marco-mini-global", "sample"])
+def test_stage_4_judges_what_is_read_as_the_stages_before_it(family: str) -> None:
+    third, fourth = (load_recipe(FOLDER / family / f"stage{n}.yaml").steps.quality for n in (3, 4))
+    generated = {"multilingual_qa", "multilingual_stem", "regional_mcq"}
+    assert fourth == third.model_copy(update={"exempt": fourth.exempt})
+    assert set(fourth.exempt) == {*third.exempt, *generated}
+
+
 @pytest.mark.parametrize("stage", [1, 2, 3, 4])
 def test_the_sample_has_the_parts_and_weights_of_the_real_stage(stage: int) -> None:
     assert charted(sample(stage)) == {name: row[stage - 1] for name, row in CHART.items() if row[stage - 1] is not None}

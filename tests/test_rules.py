@@ -36,6 +36,7 @@ ROOMS = {
     "aiohttp": ["marco_data/generation/endpoint.py"],
     # Heavy ones, each with a room of its own once it is built; until then nobody's.
     "torch": ["marco_data/train/"],
+    "safetensors": ["marco_data/train/"],
     "transformers": [],
     "streamlit": [],
     "duckdb": [],

@@ -11,6 +11,7 @@ import yaml
 from command_line import marco
 
 from marco_data.generation.generator import ERROR, NOT_RECORDED, REFUSED_BY_SERVER, TOO_LONG
+from marco_data.generation.prompt import load_prompt
 from marco_data.recipe import Recipe, load_recipe
 from recipes.sample import make_completions
 
@@ -145,3 +146,33 @@ def test_a_post_is_replaced_where_it_is_rewritten_and_stays_where_it_is_not(seed
             answer = seeds[line["seed"]]
             assert answer["quality_tier"] == "low"
             assert answer["verdict"] == ("replaced" if line["verdict"] == "accepted" else "kept")
+
+
+def test_no_request_is_without_a_recorded_completion(root: Path, stats: dict[str, Any]) -> None:
+    done = marco("prompts", 4, "--root", root)
+    assert (done.code, done.out) == (0, "")
+
+
+def test_an_edited_prompt_is_not_recorded_and_its_requests_are_listed(
+    root: Path, stats: dict[str, Any], tmp_path: Path
+) -> None:
+    shipped = Path(load_prompt("diverse_qa@1").path).read_text(encoding="utf-8")
+    edited = shipped.replace("Ask nothing twice.", "Ask nothing twice, and nothing that everybody knows.")
+    assert edited != shipped
+    (tmp_path / "my_qa.yaml").write_text(edited, encoding="utf-8")
+    (tmp_path / "mine.yaml").write_text(
+        f"include: {GENERATION.parent / 'stage4.yaml'}\ngenerate: {{qa: {{make: {{prompt: my_qa.yaml}}}}}}\n",
+        encoding="utf-8",
+    )
+    mine = ("--recipe", tmp_path / "mine.yaml", "--root", root)
+    done = marco("build-stage", 4, *mine, "--executor", "local", "--json")
+    assert done.code == 0, done.err
+    asked = [line for line in EXPECTED if line["entry"] == "qa"]
+    counts = done.json["requests"]
+    assert counts["qa"]["rejected"]["not_recorded"] == len(asked)
+    assert counts["mcq"] == stats["requests"]["mcq"]
+    assert done.json["balanced"]
+    listed = marco("prompts", 4, *mine, "--json")
+    assert listed.code == 1
+    assert {(line["entry"], line["prompt"]) for line in listed.lines} == {("qa", "my_qa")}
+    assert sorted(line["language"] for line in listed.lines) == sorted(line["language"] for line in asked)

@@ -61,7 +61,7 @@ def _pool(python: Path, arguments: argparse.Namespace) -> VllmPool:
 
 
 def requests(go: int, arguments: argparse.Namespace) -> list[Request]:
-    """Of different prompts, lengths and languages of a kind; no two goes ask the same, so that nothing is remembered."""
+    """Prompts of many lengths; no two goes ask the same, so that nothing is remembered of one in another."""
     sampling = Sampling(temperature=0.8, top_p=0.95, max_tokens=arguments.tokens)
     made = []
     for number in range(arguments.requests):
@@ -75,7 +75,7 @@ def hold(ours: Ours, bare: Bare, arguments: argparse.Namespace) -> tuple[str, li
     pairs = []
     for number in range(arguments.pairs + 1):
         asked = requests(number, arguments)
-        ways = [ours, bare] if number % 2 else [bare, ours]
+        ways: list[Ours | Bare] = [ours, bare] if number % 2 else [bare, ours]
         goes = {way: way.go(f"go-{number}", asked) for way in ways}
         pair = goes[ours], goes[bare]
         print(f"pair {number}: {pair[0].seconds:.1f} s, bare {pair[1].seconds:.1f} s", file=sys.stderr, flush=True)
@@ -140,12 +140,14 @@ def report(
     ]
     table = "\n".join(f"| {what} | {figure} | {goal} |" for what, figure, goal in lines)
     middle = sorted(pairs, key=lambda pair: pair[0].seconds)[len(pairs) // 2][0]
+    machine = f"{os.cpu_count()} cores, {arguments.gpus:g} GPUs; load before {before[0]:.1f}, after {after[0]:.1f}"
+    goes = f"{asked} requests a go in {arguments.shards} shards, answers of {arguments.tokens} tokens at most"
     return f"""# Asking engines, beside feeding one bare: the last run
 
-Printed by `{command}`; {version}, {os.cpu_count()} cores, {arguments.gpus:g} GPUs; load before {before[0]:.1f}, after {after[0]:.1f}.
+Printed by `{command}`; {version}, {machine}.
 
-{len(pairs)} pairs, the other way first each time, {asked} requests a go in {arguments.shards} shards, answers of {arguments.tokens} tokens at most; median
-(lowest-highest). Our path is the Ray executor, its tasks, the ledger on disk and the pool of engines.
+{len(pairs)} pairs, the other way first each time, {goes}; median (lowest-highest).
+Our path is the Ray executor, its tasks, the ledger on disk and the pool of engines.
 
 | | | goal |
 |---|---|---|

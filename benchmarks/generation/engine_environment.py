@@ -42,14 +42,20 @@ def interpreter(folder: Path) -> Path:
 
 def pool(python: Path, **values: Any) -> VllmPool:
     """One engine on processors."""
-    engine = {"dtype": "bfloat16", "enforce_eager": True}
+    # The last two are what `VllmEngine` sets for a processor: the bare engine is to have them too.
+    engine = {
+        "dtype": "bfloat16",
+        "enforce_eager": True,
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": 4096,
+    }
     given = {"max_num_seqs": 16, "gpus": 0, **values}
     return VllmPool.model_validate(
         {"kind": "vllm", "python": str(python), "engine": engine, "environment": ENVIRONMENT, **given}
     )
 
 
-MODEL = '''
+MODEL = """
 import sys
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -75,7 +81,7 @@ Qwen3ForCausalLM(Qwen3Config(
     num_key_value_heads=1, head_dim=32, max_position_embeddings=4096, bos_token_id=0, eos_token_id=2,
     tie_word_embeddings=True,
 )).to(torch.bfloat16).save_pretrained(folder)
-'''
+"""
 
 
 def make_model(python: Path, folder: Path) -> Path:

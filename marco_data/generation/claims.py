@@ -43,6 +43,7 @@ _ERAS = {
 # Miles, feet, inches, yards, acres, pounds, ounces, gallons of both kinds, stones: in kilometres, metres, centimetres,
 # hectares, kilograms, grams, litres.
 _MEASURES = (1.609, 0.3048, 30.48, 2.54, 0.9144, 0.4047, 0.4536, 28.35, 3.785, 4.546, 6.35, 2.59)
+_YEARS = range(1500, 2101)  # whole numbers that are years more often than measures
 _ROUNDED = 0.03  # how far a converted figure may be from the exact one
 
 
@@ -72,7 +73,7 @@ class _Known:
             return True  # 1.5 million and 1,500,000
         if 1000 <= value <= 9999 and any(value - era in self.values for era in self.eras):
             return True
-        return any(_converts(known, float(value)) for known in self.measures)
+        return value not in _YEARS and any(_converts(known, float(value)) for known in self.measures)
 
 
 def _converts(a: float, b: float) -> bool:

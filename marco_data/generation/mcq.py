@@ -108,6 +108,12 @@ class Solved(Answer):
 _Answer = TypeVar("_Answer", bound=Answer)
 
 
+class QuestionLimits(Limits):
+    """Limits of questions and options, which say the same words more often than prose does."""
+
+    max_repetition: float | None = Field(0.5, ge=0)
+
+
 class Mcq(Maker):
     """Writes and validates questions about the culture that a document tells of."""
 
@@ -138,8 +144,7 @@ class Mcq(Maker):
     closed_book: int = Field(4, ge=0, le=32)  # samples without it; 0 leaves the difficulty unknown
     min_agreement: float = Field(0.75, gt=0, le=1)  # of the samples with the document that give the key
     too_easy: float | None = Field(1.0, gt=0, le=1)  # the share of samples without it from which on; None: never
-    # Questions and options say the same words more often than prose does.
-    limits: Limits = Limits(max_repetition=0.5)
+    limits: QuestionLimits = QuestionLimits()
 
     @field_validator(*_VALUES)
     @classmethod

@@ -43,6 +43,12 @@ _ENGLISH = re.compile(
     rf"|(?P<ones>{'|'.join(sorted(_ENGLISH_ONES, key=len, reverse=True))}))(?:[ -](?P<scale>hundred|thousand|dozen))?"
     r"|(?P<alone>hundred|thousand|dozen))s?\b"
 )
+_MIXED_UNITS = {
+    **{"천": 10**3, "千": 10**3, "만": 10**4, "万": 10**4, "萬": 10**4, "억": 10**8, "亿": 10**8, "億": 10**8},
+    **{"조": 10**12, "兆": 10**12},
+}
+_MIXED = regex.compile(r"(?:\p{Nd}(?:[.,]?\p{Nd})*+ ?[천千만万萬억亿億조兆] ?)++(?:\p{Nd}(?:,?\p{Nd})*+)?")
+_MIXED_PART = regex.compile(r"(\p{Nd}(?:[.,]?\p{Nd})*+) ?([천千만万萬억亿億조兆])?")
 _LONGEST = 40  # digits; what is longer is a code, compared as it is written
 
 
@@ -57,9 +63,31 @@ class Number:
 
 
 def numbers(text: str) -> Iterator[Number]:
-    """The numbers in digits, in order."""
-    for found in _NUMBER.finditer(text):
+    """The numbers in digits, in order; with units of East Asia between them (4만 2000) one number."""
+    at = 0
+    for mixed in _MIXED.finditer(text):
+        yield from _plain(text, at, mixed.start())
+        yield _mixed(mixed)
+        at = mixed.end()
+    yield from _plain(text, at, len(text))
+
+
+def _plain(text: str, start: int, end: int) -> Iterator[Number]:
+    for found in _NUMBER.finditer(text, start, end):
         yield Number(found.start(), found.end(), *_readings(found.group()))
+
+
+def _mixed(found: regex.Match[str]) -> Number:
+    """Digits and units in turn: the value of all of them, that without the digits at the end, and each one's."""
+    value, parts = Decimal(0), set()
+    for digits, unit in _MIXED_PART.findall(found.group()):
+        readings, _ = _readings(digits)
+        number = min(readings, default=Decimal(0)) if "." in digits else max(readings, default=Decimal(0))
+        parts.add(number)
+        if not unit:
+            return Number(found.start(), found.end(), frozenset({value + number}), frozenset({*parts, value}))
+        value += number * _MIXED_UNITS[unit]
+    return Number(found.start(), found.end(), frozenset({value.normalize()}), frozenset(parts))
 
 
 def roman_values(text: str) -> set[Decimal]:

@@ -282,7 +282,7 @@ def _changed(part: _Part, translation: str) -> int:
 
 def _labelled_parts(text: str, part: _Part) -> list[tuple[int, str]]:
     places = [found for found in _PLACEHOLDER.finditer(text) if int(found[1]) in part.labels]
-    ends = [found.start() for found in places[1:]] + [len(text)]
+    ends = [*(found.start() for found in places[1:]), len(text)][: len(places)]
     return [(int(found[1]), text[found.end() : end]) for found, end in zip(places, ends, strict=True)]
 
 

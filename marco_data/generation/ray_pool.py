@@ -12,10 +12,12 @@ import hashlib
 import itertools
 import json
 import os
+import subprocess
+import sys
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,7 +84,7 @@ def start_pool(
         environment["py_executable"] = pool.python
     _find_room(pool.replicas, gpus, owned)
     if pool.python:
-        _check(pool, model, gpus)
+        _check(pool.python, engine_environment(pool), model, gpus)
     # Of the cluster's CPUs it takes none: they are counted for tasks, and a machine with as many engines as CPUs
     # would have none left to ask them from.
     options = {"num_cpus": 0, "num_gpus": gpus, "max_restarts": -1, "max_concurrency": 1000, "runtime_env": environment}
@@ -108,7 +110,7 @@ def _ready(actors: Sequence[Any]) -> Iterator[dict[str, Any]]:
         yield said
 
 
-HINT = "the pool's `python`, `engine` and `environment` in the pools file, and the recipe's `model`, are what it starts from"
+HINT = "it is started from the pool's `python`, `engine` and `environment` and from the recipe's `model`"
 
 
 def engine_environment(pool: VllmPool) -> dict[str, str]:
@@ -136,7 +138,7 @@ def _find_room(replicas: int, gpus: float, owned: bool) -> None:
     """RecipeError where the cluster has not the GPUs, all together or one replica's on one machine."""
     until = time.monotonic() + (0.0 if owned else RESOURCES_SECONDS)
     while True:
-        nodes = [node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"]]
+        nodes = [node["Resources"].get("GPU", 0.0) for node in _nodes() if node["Alive"]]
         room = sum(int(node / gpus) for node in nodes) if gpus else replicas
         if room >= replicas:
             return
@@ -148,6 +150,11 @@ def _find_room(replicas: int, gpus: float, owned: bool) -> None:
         time.sleep(2)
 
 
+def _nodes() -> list[dict[str, Any]]:
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return nodes
+
+
 CHECK = """
 import importlib.util, json, sys
 from importlib.metadata import version
@@ -156,24 +163,23 @@ print(json.dumps({"missing": missing, "python": sys.version_info[:2], "ray": "ra
 """
 
 
-def _check(pool: VllmPool, model: str, gpus: float) -> None:
+def _check(python: str, environment: dict[str, str], model: str, gpus: float) -> None:
     """Look at the engine's Python and at the model from where an engine would run, in a second, before one starts."""
     # A sliver of a GPU places the look on a machine of the right kind.
     look = ray.remote(num_cpus=0, num_gpus=0.001 if gpus else 0, max_retries=3)(_look)
-    wrong = ray.get(look.remote(pool.python, engine_environment(pool), model))
+    wrong = ray.get(look.remote(python, environment, model))
     if wrong is not None:
-        raise RecipeError(*wrong[:1], hint=wrong[1])
+        message, hint = wrong
+        raise RecipeError(message, hint=hint)
 
 
-def _look(python: str, environment: Mapping[str, str], model: str) -> tuple[str, str] | None:
-    import subprocess
-    import sys
-
+def _look(python: str, environment: dict[str, str], model: str) -> tuple[str, str] | None:
+    """What is wrong and its remedy."""
     if model.startswith(("/", ".", "~")) and not Path(model).expanduser().is_dir():
         return f"no model at `{model}`", "the path must be there on every machine with engines"
     try:
         done = subprocess.run(
-            [python, "-c", CHECK], env=os.environ | dict(environment), capture_output=True, text=True, timeout=120
+            [python, "-c", CHECK], env=os.environ | environment, capture_output=True, text=True, timeout=120
         )
         found = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:

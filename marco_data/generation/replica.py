@@ -164,10 +164,14 @@ class Replica:
             return
         self._words = "\n".join(line for line in (last_lines(), error) if line)
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(lambda: [client.news.set() for client in self._clients.values()])
+            self._loop.call_soon_threadsafe(self._wake)
         timer = threading.Timer(1.0, os._exit, args=(1,))
         timer.daemon = True
         timer.start()
+
+    def _wake(self) -> None:
+        for client in self._clients.values():
+            client.news.set()
 
     async def _sweep(self) -> None:
         while True:

@@ -5,7 +5,6 @@ callback. Runs in the engine's own process and Python environment, where neither
 vLLM and the protocol alone, and does not know of Ray, of ledgers or of who asks.
 """
 
-import bisect
 import json
 import multiprocessing
 import multiprocessing.connection
@@ -26,58 +25,16 @@ from vllm.v1.engine.llm_engine import LLMEngine
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from marco_data.generation.generator import ERROR, LENGTH, REFUSED_BY_SERVER, STOP, TOO_LONG, Completion, Request
+from marco_data.generation.step_clock import Clock
 
 ARRIVALS = 32
-"""Requests taken in between two steps: each costs about a millisecond of tokenizing, and what has ended waits for it."""
+"""Requests taken in between two steps. Each is tokenized first, while what has ended waits to be told."""
 
-HISTORY = 1 << 17
-"""Steps of which the running requests are remembered: an hour and more at thirty a second."""
+BATCHED_TOKENS = 4096
+"""Of a step on a processor, where no prompt is longer."""
 
 Ended = Callable[[list[tuple[int, Completion]]], None]
 Died = Callable[[str], None]
-
-
-class Clock:
-    """What a running request costs: the time of each step, shared equally by the requests that ran in it.
-
-    Adds up 1 / running over time, so that a request's share is one difference, however many ran beside it.
-    """
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-        self.running: list[int] = []
-        self.waiting: list[int] = []
-        self._shares: list[float] = []
-
-    def wake(self, now: float) -> None:
-        """An idle engine begins to work: the time until now is nobody's."""
-        self._note(now, 0, 0, self._shares[-1] if self._shares else 0.0)
-
-    def step(self, now: float, running: int, waiting: int) -> None:
-        """A step has ended in which so many requests ran, while others waited."""
-        share = (now - self.times[-1]) / running if self.times and running else 0.0
-        self._note(now, running, waiting, share + (self._shares[-1] if self._shares else 0.0))
-
-    def _note(self, now: float, running: int, waiting: int, share: float) -> None:
-        self.times.append(now)
-        self.running.append(running)
-        self.waiting.append(waiting)
-        self._shares.append(share)
-        if len(self.times) > HISTORY:
-            for column in (self.times, self.running, self.waiting, self._shares):
-                del column[: HISTORY // 2]
-
-    def between(self, start: float, end: float) -> float:
-        """The share of a request that ran from `start` to `end`."""
-        return max(0.0, self._at(end) - self._at(start))
-
-    def _at(self, moment: float) -> float:
-        after = bisect.bisect_left(self.times, moment)
-        if after == 0 or after == len(self.times):
-            return self._shares[min(after, len(self.times) - 1)] if self.times else 0.0
-        span = self.times[after] - self.times[after - 1]
-        part = (moment - self.times[after - 1]) / span if span else 1.0
-        return self._shares[after - 1] + part * (self._shares[after] - self._shares[after - 1])
 
 
 class VllmEngine:
@@ -105,6 +62,9 @@ class VllmEngine:
         }
         if 0 < gpus < 1:
             arguments["gpu_memory_utilization"] = round(0.9 * gpus, 3)
+        if gpus == 0:
+            # vLLM 0.32 on a processor dies of a seeded request whose prompt is computed in two steps.
+            arguments |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(context, BATCHED_TOKENS)}
         arguments |= dict(options or {})
         if not os.path.isdir(model):  # noqa: PTH112 - a name at the hub is no path
             arguments |= {"revision": revision, "tokenizer_revision": revision}
@@ -138,10 +98,8 @@ class VllmEngine:
         return f"vllm {vllm.__version__}"
 
     def steps(self, since: float) -> list[tuple[float, int, int]]:
-        """After each step since that moment of the monotonic clock: when, how many requests ran in it, how many waited."""
-        columns = self._clock.times, self._clock.running, self._clock.waiting
-        first = bisect.bisect_left(self._clock.times, since)
-        return list(zip(*(column[first:] for column in columns), strict=False))
+        """For each step since that moment of the monotonic clock: its end, how many requests ran, how many waited."""
+        return self._clock.steps(since)
 
     def _serve(self, ended: Ended, died: Died) -> None:
         try:
@@ -160,7 +118,8 @@ class VllmEngine:
         """vLLM 0.32 waits for ever on a process of its own that was killed, for want of memory above all."""
         processes = {process.sentinel: process for process in multiprocessing.active_children()}
         if processes:
-            ended = processes[int(multiprocessing.connection.wait(list(processes))[0])]  # type: ignore[call-overload]
+            (sentinel, *_) = multiprocessing.connection.wait(list(processes))
+            ended = processes[sentinel]  # type: ignore[index]
             ended.join()
             died(f"the engine's process {ended.name} ended with exit code {ended.exitcode}")
 
@@ -239,7 +198,7 @@ class VllmEngine:
         return _Steps(self._clock)
 
 
-class _Steps(StatLoggerBase):
+class _Steps(StatLoggerBase):  # type: ignore[misc]
     """Notes after each step how many requests run."""
 
     def __init__(self, clock: Clock) -> None:

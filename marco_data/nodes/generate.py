@@ -12,6 +12,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -213,7 +215,8 @@ class Generate(Node):
         return "generated" if self.pool is not None else self._recorded_digest()
 
     def _recorded_digest(self) -> str:
-        return Recorded(self.model.recorded).digest if self.model.recorded else ""
+        recorded = recorded_of(self.model)
+        return recorded.digest if recorded else ""
 
     def notes(self, context: Context) -> list[str]:
         ended = self.planned(context)[1]
@@ -252,6 +255,7 @@ class Generate(Node):
             "requests": [count.to_row() for count in counts],
             "not_recorded": sum(1 for o in outcomes if o.made.reason == NOT_RECORDED),
             "answers": self._answers(),
+            **({"damaged": damaged} if (damaged := len(ledger.damaged)) else {}),
         }
         return Outcome(files, facts=facts)
 
@@ -309,8 +313,7 @@ class Generate(Node):
         note: Callable[[Wanted, Request, Completion], None] | None = None,
     ) -> tuple[list[Answered], list[bytes]]:
         """What became of each, and the keys of all completions it took."""
-        recorded = Recorded(self.model.recorded) if self.model.recorded else None
-        model = self.model
+        recorded, model = recorded_of(self.model), self.model
         generator = open_generator(self.pool, model.model, model.revision, model.context) if self.pool else None
         in_flight = in_flight_of(self.pool)
         asking = Asking(ledger, model.model, model.revision, recorded, generator, in_flight)
@@ -348,6 +351,25 @@ class Generate(Node):
                 raise ShardError(f"maker `{self.entry.maker}` finished {len(finished)} of {len(at)} documents")
             for i, made in zip(at, finished, strict=True):
                 outcomes[i].made = made
+
+
+def recorded_of(model: Model) -> Recorded | None:
+    """The recorded completions of a model, read once by a process while their files stay as they are."""
+    if not model.recorded:
+        return None
+    stamps = []
+    for path in model.recorded:
+        try:
+            found = Path(path).stat()
+        except OSError as error:
+            raise RecipeError(f"`recorded`: `{path}` cannot be read: {error.strerror}") from None
+        stamps.append((path, found.st_mtime_ns, found.st_size))
+    return _recorded(tuple(stamps))
+
+
+@lru_cache(maxsize=4)
+def _recorded(stamps: tuple[tuple[str, int, int], ...]) -> Recorded:
+    return Recorded([path for path, _, _ in stamps])
 
 
 def in_flight_of(pool: Pool | None) -> int:

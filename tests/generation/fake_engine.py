@@ -1,4 +1,4 @@
-"""An engine that answers by turning the prompt round, and dies or refuses to start when told to: for the pool's logic."""
+"""An engine that turns the prompt round, and dies or refuses to start when told to: for the pool's logic."""
 
 import os
 import queue

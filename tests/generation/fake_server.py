@@ -123,19 +123,27 @@ class FakeServer:
         self._loop.close()
 
     async def _serve(self, listening: socket.socket) -> None:
-        connections: set[asyncio.Task[None]] = set()
+        tasks: set[asyncio.Task[None]] = set()
+        writers: list[asyncio.StreamWriter] = []
 
         def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writers.append(writer)
             task = asyncio.get_running_loop().create_task(self._connection(reader, writer))
-            connections.add(task)
-            task.add_done_callback(connections.discard)
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
         server = await asyncio.start_server(connected, sock=listening)
         await self._over.wait()
         server.close()
-        for task in list(connections):
+        await asyncio.sleep(0.02)  # what was accepted a moment ago gets its transport
+        left = set(tasks)
+        for task in left:
             task.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
+        await asyncio.gather(*left, return_exceptions=True)
+        for writer in writers:
+            writer.transport.abort()  # also of tasks that had not begun, and never come to their own end
+        for _ in range(3):
+            await asyncio.sleep(0)  # transports close in turns of their own
 
     async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -149,7 +157,7 @@ class FakeServer:
         except ConnectionError:
             return
         finally:
-            writer.transport.abort() if self._over.is_set() else writer.close()
+            writer.close()
 
     async def _reply(self, seen: Seen) -> Reply:
         if not seen.target.endswith("/chat/completions"):

@@ -1,4 +1,4 @@
-"""A stage whose documents a server writes that fails in every way it can: the same shards, and no answer asked twice."""
+"""A stage that a server writes which fails in every way it can: the same shards, and no answer asked twice."""
 
 import threading
 from collections import Counter
@@ -13,6 +13,9 @@ from roots import digests
 from small_corpus import CODES, recipe_values, write_corpus, write_recipe
 
 from marco_data.generation.generator import Request, Sampling
+
+# A reply without a length may leave a socket of the fake server to the garbage collector, which warns of it.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 def write(body: dict[str, Any]) -> str:

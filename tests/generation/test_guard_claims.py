@@ -32,6 +32,9 @@ def values(text):
         ("၁၉၈၇", 1987),
         ("១៩៨៧", 1987),
         ("50%", 50),
+        ("4만 2000권", 42_000),
+        ("1億2000万人", 120_000_000),
+        ("3.5万", 35_000),
         ("21st", 21),
     ],
 )
@@ -103,6 +106,7 @@ def test_a_number_that_the_source_lacks_is_invented(language, source, answer, ex
 def test_a_translator_may_convert_measures_and_a_rewrite_may_not():
     assert invented_numbers("100 km entfernt, 30 Grad", "62 miles away, 86 degrees", translated=True) == []
     assert invented_numbers("100 km away", "62 miles away") == ["100"]
+    assert invented_numbers("1923 gebaut, 503 m", "built in 1932, 503 m", translated=True) == ["1923"]
 
 
 @pytest.mark.parametrize(

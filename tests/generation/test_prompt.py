@@ -18,7 +18,7 @@ FROZEN = {
     "diverse_qa@1": "4b59c82e8762aefb",
     "extract_knowledge@1": "ea50be9c6382cbfc",
     "guided_rewrite@1": "99f5a920036485a1",
-    "knowledge_list@1": "d99172a1ed50f26f",
+    "knowledge_list@1": "906eeaba1c2463dd",
     "translate_qa@1": "cd3e48841d87d851",
     "wikipedia@1": "a8424041fa9303d6",
 }

@@ -415,6 +415,14 @@ def test_a_text_that_holds_our_own_signs_keeps_them():
     )
 
 
+def test_a_text_without_questions_is_translated_like_any_other():
+    text = "Water boils at 100 degrees Celsius at sea level, and at less on a mountain, where the air is thinner."
+    german = (
+        "Wasser siedet auf Meereshöhe bei 100 Grad Celsius und auf einem Berg, wo die Luft dünner ist, bei weniger."
+    )
+    assert make(QaTranslation(), text, "de", translating(german), source="eng_Latn").text == german
+
+
 def test_the_example_of_the_translation_prompt_is_read_as_it_says():
     example = load_prompt("translate_qa@1").example
     assert tagged(example.completion, "translation", example.values["document"]) == example.parsed

@@ -236,17 +236,19 @@ def pool(**values: Any) -> VllmPool:
 @pytest.fixture(scope="module", autouse=True)
 def ray() -> Iterator[Any]:
     """One Ray of two CPUs for all tests here, in a home of its own (a short one: it holds sockets)."""
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as home:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in environment(home).items():
-                patch.setenv(name, value)
-            patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]]))
-            patch.setenv("RAY_AUTH_MODE", "disabled")
-            import ray
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as home,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in environment(home).items():
+            patch.setenv(name, value)
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ["PYTHONPATH"]]))
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        import ray
 
-            ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-            yield ray
-            ray.shutdown()
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        yield ray
+        ray.shutdown()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,12 @@ import asyncio
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +20,7 @@ from roots import environment
 
 from benchmarks.apart.environment import default_folder
 from benchmarks.contest import CannotRun
-from benchmarks.generation.engine_environment import CONTEXT, REVISION, interpreter, make_model, pool
+from benchmarks.generation.engine_environment import CONTEXT, ENVIRONMENT, REVISION, interpreter, make_model, pool
 from marco_data.errors import RecipeError
 from marco_data.generation.generator import (
     ERROR,
@@ -28,6 +32,8 @@ from marco_data.generation.generator import (
     Request,
     Sampling,
 )
+from marco_data.generation.opening import open_generator
+from marco_data.generation.pools import EndpointPool
 from marco_data.generation.ray_pool import open_pool, start_pool
 
 SCHEMA = {
@@ -54,12 +60,13 @@ def test_what_runs_in_an_engines_process_imports_the_protocol_alone(checkout):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             waiting += [n for n in names if n.startswith("marco_data")]
-            foreign |= {top for n in names if (top := n.partition(".")[0]) not in STANDARD and top != "marco_data"}
+            foreign |= {
+                top
+                for n in names
+                if (top := n.partition(".")[0]) not in sys.stdlib_module_names and top != "marco_data"
+            }
     assert foreign == {"vllm", "pydantic"}
     assert "marco_data.generation.generator" in seen
-
-
-STANDARD = __import__("sys").stdlib_module_names
 
 
 @pytest.fixture(scope="module")
@@ -78,16 +85,18 @@ def model(python: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def ray(python: Path) -> Iterator[Any]:
     """After `python`, which is kept in the user's home, and not in this one."""
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as home:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in environment(home).items():
-                patch.setenv(name, value)
-            patch.setenv("RAY_AUTH_MODE", "disabled")
-            import ray
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as home,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in environment(home).items():
+            patch.setenv(name, value)
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        import ray
 
-            ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-            yield ray
-            ray.shutdown()
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        yield ray
+        ray.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +125,8 @@ def ask(python: Path, model: str, requests: Sequence[Request]) -> list[Completio
 @pytest.mark.slow
 def test_every_request_is_answered_and_equal_requests_equally(engines, python, model):
     assert engines.reports[0]["engine"] == "vllm 0.32.0"
-    requests = [request(f"text {number % 40}") for number in range(80)]
+    # Prompts of many lengths: more of them than a step takes at once.
+    requests = [request(f"text {number % 40} " + "and " * (number % 40) * 20) for number in range(80)]
     first, second = (answers[:40] for answers in (ask(python, model, requests), ask(python, model, requests)))
     assert {answer.finish_reason for answer in first} <= {STOP, LENGTH}
     assert all(0 < answer.tokens_out <= 32 and answer.tokens_in > 5 for answer in first)
@@ -196,3 +206,66 @@ def test_a_model_that_is_not_there_or_no_model_is_told_with_the_engines_words(ra
         start_pool(pool(python), str(tmp_path / "nowhere"), REVISION, CONTEXT)
     with pytest.raises(RecipeError, match="config"):
         start_pool(pool(python), str(tmp_path), REVISION, CONTEXT)
+
+
+@pytest.fixture(scope="module")
+def server(python: Path, model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """vLLM's own server, as its module: its command asks for the metadata of a package `vllm`, which is not there."""
+    port = free_port()
+    log = tmp_path_factory.mktemp("server") / "log"
+    settings = json.dumps({"backend": "xgrammar", "disable_any_whitespace": True})
+    arguments = ["--model", model, "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port)]
+    arguments += ["--dtype", "bfloat16", "--enforce-eager", "--max-model-len", str(CONTEXT), "--max-num-seqs", "16"]
+    arguments += ["--structured-outputs-config", settings, "--generation-config", "vllm"]
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [str(python), "-m", "vllm.entrypoints.openai.api_server", *arguments],
+            env=os.environ | ENVIRONMENT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        until = time.monotonic() + 300
+        while not answers(port):
+            if process.poll() is not None or time.monotonic() > until:
+                pytest.fail(f"the server did not start: {log.read_text()[-2000:]}")
+            time.sleep(1)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+def test_vllms_server_answers_an_endpoint_and_one_prompt_too_long_fails_alone(server):
+    async def go() -> list[Completion]:
+        generator = open_generator(EndpointPool(kind="endpoint", url=server), "tiny", REVISION, CONTEXT)
+        requests = [request(f"text {number}") for number in range(40)] + [
+            request("rate it", SCHEMA, n) for n in range(8)
+        ]
+        requests[3] = request("very " * 10 * CONTEXT)
+        try:
+            return await asyncio.gather(*map(generator.complete, requests))
+        finally:
+            await generator.close()
+
+    given = asyncio.run(go())
+    assert (given[3].finish_reason, given[3].error) == (ERROR, TOO_LONG)
+    plain = [answer for at, answer in enumerate(given[:40]) if at != 3]
+    assert {answer.finish_reason for answer in plain} <= {STOP, LENGTH}
+    assert all(0 < answer.tokens_out <= 32 and answer.tokens_in > 5 for answer in plain)
+    assert all(json.loads(answer.text).keys() == {"quality", "language"} for answer in given[40:])
