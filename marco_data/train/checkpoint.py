@@ -6,7 +6,7 @@ any moment leaves whole checkpoints and at most one `.partial` folder, which the
 the state means. All ranks have to see the same folder.
 
 iteration-00000100/
-  config.json       the model's sizes, by Hugging Face's names
+  config.json       the fields of `ModelConfig`
   run.json          the run's place and everything it was decided by
   .metadata, *.distcp   torch.distributed.checkpoint: `model.<name>` and `optimizer.<name>.{exp_avg,exp_avg_sq}`
   complete.json     the size of each of these files
@@ -109,7 +109,7 @@ class Checkpoints:
         if self._world.rank == 0:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
-            _write(partial / "config.json", {"model_type": _model_type(config), **asdict(config)})
+            _write(partial / "config.json", asdict(config))
             _write(partial / "run.json", state)
         dist.barrier(self.group)
         tensors = _tensors(model, optimizer)
@@ -202,10 +202,6 @@ def _copied(tensors: Any) -> Any:
             local, mesh, placements, run_check=False, shape=tensors.shape, stride=tensors.stride()
         )
     return tensors.clone()
-
-
-def _model_type(config: ModelConfig) -> str:
-    return "qwen3_moe" if config.num_experts else "qwen3"
 
 
 def _write(path: Path, content: Any) -> None:

@@ -2,7 +2,8 @@
 
 A run is decided by its plan and `Settings`: which numbers it computes, to the last bit on one layout and to rounding
 between layouts. `Running` says where and how it is computed and may differ from one start to the next. A run folder has
-`checkpoints/`, `metrics.jsonl`, `tensorboard/` and `signatures/`; started again, it goes on from its newest checkpoint.
+checkpoints (`iteration-<n>/`, `latest`), `metrics.jsonl`, `tensorboard/` and `signatures/`; started again, the run goes
+on from its newest checkpoint.
 Knows neither recipes nor the command line.
 """
 
@@ -19,40 +20,21 @@ import torch
 import torch.distributed as dist
 
 from marco_data.errors import MarcoError, RecipeError
-from marco_data.train.batches import Batch, Batches, Samples, check_state, iterations
+from marco_data.train.batches import Batch, Batches, Samples, check_state
 from marco_data.train.checkpoint import Checkpoints, Writer, check_whole, load, newest, read_state
-from marco_data.train.config import ModelConfig
 from marco_data.train.loss import IGNORED, labels_of
 from marco_data.train.metrics import MFU_FORMULA, Lines, Meter, Signatures, peak_flops_of, write_signatures
 from marco_data.train.model import CausalLM
-from marco_data.train.optimizer import AdamSettings, clip_gradients, gradient_norm, optimizer_of, set_rate
+from marco_data.train.optimizer import clip_gradients, gradient_norm, optimizer_of, set_rate
 from marco_data.train.order import Plan, StagePlan
 from marco_data.train.parallel import Computing, Weights, World, sharded
 from marco_data.train.router import update_expert_bias
-from marco_data.train.schedule import Schedule
-from marco_data.train.spikes import FINE, SpikePolicy, Suspect, Watch, suspects, worst
-from marco_data.train.step import Coefficients, Done, forward_backward
+from marco_data.train.settings import BF16, FP32, FP64, Settings, check_run
+from marco_data.train.spikes import FINE, Suspect, Watch, suspects, worst
+from marco_data.train.step import Done, forward_backward
 from marco_data.train.tensorboard import EventsFile
 
-DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a run's numbers are decided by, beside its plan. `precision` is what is multiplied in; masters are fp32."""
-
-    model: ModelConfig
-    global_batch: int
-    schedule: Schedule
-    adam: AdamSettings = field(default_factory=AdamSettings)
-    coefficients: Coefficients = field(default_factory=Coefficients)
-    spikes: SpikePolicy = field(default_factory=SpikePolicy)
-    expert_bias_rate: float = 0.0
-    mask_documents: bool = False
-    precision: str = "bf16"
-
-    def identity(self) -> dict[str, Any]:
-        return asdict(self)
+DTYPES = {BF16: torch.bfloat16, FP32: torch.float32, FP64: torch.float64}
 
 
 @dataclass(frozen=True)
@@ -82,53 +64,6 @@ class Ended(NamedTuple):
 
 
 Say = Callable[[str], None]
-
-
-def check_run(plan: Plan, settings: Settings, ranks: int, micro_batch: int) -> None:
-    """Refuse what cannot work, before a GPU is asked for anything. Raises RecipeError."""
-    if settings.precision not in DTYPES:
-        raise RecipeError(f"no precision `{settings.precision}`", hint=f"there are {', '.join(DTYPES)}")
-    if settings.global_batch % ranks:
-        raise RecipeError(
-            f"a global batch of {settings.global_batch} sequences cannot be dealt to {ranks} ranks",
-            hint="the ranks have to divide it",
-        )
-    share = settings.global_batch // ranks
-    if micro_batch < 1 or share % micro_batch:
-        raise RecipeError(
-            f"a rank has {share} sequences of each batch, which are no whole micro-batches of {micro_batch}",
-            hint=f"`--micro-batch` has to divide {share}",
-        )
-    if plan.sequence > settings.model.max_position_embeddings:
-        raise RecipeError(
-            f"sequences of {plan.sequence:,} tokens, and the model has {settings.model.max_position_embeddings:,} "
-            "positions",
-            hint="shorten `sequence`",
-        )
-    for stage in plan.stages:
-        if stage.blend.tokenizer["vocab_size"] > settings.model.vocab_size:
-            raise RecipeError(
-                f"stage {stage.stage} has {stage.blend.tokenizer['vocab_size']:,} token ids, the model "
-                f"{settings.model.vocab_size:,}",
-                hint="take a model with as large a vocabulary, or the tokenizer that it was made for",
-            )
-        if not iterations(stage, settings.global_batch):
-            raise RecipeError(
-                f"stage {stage.stage} has {stage.samples:,} samples, less than one global batch of "
-                f"{settings.global_batch:,}",
-                hint="a smaller `global_batch`, a shorter `sequence` or a larger stage",
-            )
-    if settings.schedule.tokens != stage_tokens(plan, settings.global_batch):
-        raise RecipeError(
-            f"the schedule is for stages of {settings.schedule.tokens} tokens, the plan has "
-            f"{stage_tokens(plan, settings.global_batch)}",
-            hint="make the schedule from `stage_tokens` of the plan",
-        )
-
-
-def stage_tokens(plan: Plan, global_batch: int) -> tuple[int, ...]:
-    """The tokens that each stage trains on, in whole batches."""
-    return tuple(iterations(stage, global_batch) * global_batch * plan.sequence for stage in plan.stages)
 
 
 class _Stopping:
@@ -172,7 +107,7 @@ class _Run:
     ) -> None:
         self.plan, self.settings, self.running, self.world, self.say = plan, settings, running, world, say
         self.checkpoints = Checkpoints(
-            running.folder / "checkpoints",
+            running.folder,
             world,
             keep=running.keep,
             in_background=running.in_background,
@@ -182,7 +117,7 @@ class _Run:
         state = None if found is None else self._checked_state(found)
         computing = Computing(
             dtype=DTYPES[settings.precision],
-            master=torch.float64 if settings.precision == "fp64" else torch.float32,
+            master=torch.float64 if settings.precision == FP64 else torch.float32,
             recompute=running.recompute,
             compile=running.compile,
         )

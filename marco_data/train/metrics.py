@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from marco_data.train.data_check import planned_tokens
 from marco_data.train.loss import IGNORED
 from marco_data.train.model import CausalLM
 from marco_data.train.order import Plan, StagePlan
@@ -97,8 +98,8 @@ class Meter:
         self, stage: StagePlan, losses: npt.NDArray[np.float64], counted: npt.NDArray[np.int64]
     ) -> list[dict[str, Any]]:
         planned = np.zeros(len(self.plan.sources))
-        for number, entry in zip(stage.sources, stage.blend.entries, strict=True):
-            planned[number] += entry.drawn
+        for number, drawn in planned_tokens(stage).items():
+            planned[number] = drawn
         seen = self.seen[stage.stage]
         planned *= seen.sum() / planned.sum()
         return [

@@ -4,38 +4,15 @@ In come a sharded model's parameters and gradients; out come updated parameters.
 that its sharding casts to, and what is updated here is fp32 always. Knows neither the schedule nor the loss.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from marco_data.errors import RecipeError
 from marco_data.train.parallel import World
-
-
-@dataclass(frozen=True)
-class AdamSettings:
-    """AdamW's, under its own names; `clip` is the highest norm that gradients keep."""
-
-    beta1: float = 0.9
-    beta2: float = 0.95
-    eps: float = 1e-8
-    weight_decay: float = 0.1
-    clip: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise RecipeError(f"`{name}` is {getattr(self, name)}", hint="it has to be in [0, 1)")
-        for name in ("eps", "clip"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise RecipeError(f"`{name}` is {getattr(self, name)}", hint="it has to be above 0")
-        if not 0 <= self.weight_decay < math.inf:
-            raise RecipeError(f"`weight_decay` is {self.weight_decay}", hint="it has to be 0 or more")
+from marco_data.train.settings import AdamSettings
 
 
 def optimizer_of(model: nn.Module, settings: AdamSettings) -> torch.optim.AdamW:

@@ -27,6 +27,7 @@ from marco_data.errors import RecipeError
 from marco_data.train.config import ModelConfig
 from marco_data.train.experts import GROUPED, SparseMoe
 from marco_data.train.model import CausalLM
+from marco_data.train.settings import check_layout
 
 Weights = Callable[[str, tuple[int, ...]], Tensor]
 """A parameter's name and whole shape to its initial value."""
@@ -51,23 +52,6 @@ class World:
         """The sum over all ranks, in place, without a gradient."""
         dist.all_reduce(values, group=self.dp.get_group())
         return values
-
-
-def ranks_of_environment() -> int:
-    """How many processes torchrun (or whoever) has started; 1 without."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def check_layout(config: ModelConfig, ranks: int, ep: int) -> None:
-    """Refuse ranks that cannot share this model out, before any is started."""
-    config.check_layout(ranks, ep)
-    edp = ranks // ep
-    if config.num_experts and (2 * config.moe_intermediate_size % edp or config.hidden_size % edp):
-        raise RecipeError(
-            f"experts of {config.hidden_size} x {config.moe_intermediate_size} cannot be cut into {edp} equal shards "
-            f"({ranks} ranks, ep {ep})",
-            hint=f"{edp} = ranks / ep has to divide `hidden_size` and twice `moe_intermediate_size`: change `--ep`",
-        )
 
 
 def join(ep: int = 1, *, timeout: timedelta = timedelta(minutes=30)) -> World:

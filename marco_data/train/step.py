@@ -15,14 +15,7 @@ from torch import Tensor
 from marco_data.train.loss import IGNORED
 from marco_data.train.model import CausalLM
 from marco_data.train.parallel import World
-
-
-@dataclass(frozen=True)
-class Coefficients:
-    """Of the losses that keep experts evenly used and the router's logits small."""
-
-    aux: float = 0.001
-    z: float = 0.0
+from marco_data.train.settings import Coefficients
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from marco_data.train.loss import labels_of
 from marco_data.train.model import initial_weight
 from marco_data.train.optimizer import gradient_norm
 from marco_data.train.parallel import Computing, join, sharded
-from marco_data.train.step import Coefficients, forward_backward
+from marco_data.train.settings import Coefficients
+from marco_data.train.step import forward_backward
 
 
 def main():

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from marco_data.errors import RecipeError  # noqa: E402
 from marco_data.train.config import CONFIGS  # noqa: E402
-from marco_data.train.parallel import check_layout  # noqa: E402
+from marco_data.train.settings import check_layout  # noqa: E402
 
 pytestmark = pytest.mark.slow
 

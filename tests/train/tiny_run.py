@@ -18,13 +18,13 @@ from written_shards import write_stage
 from marco_data.train.blend import load_blend
 from marco_data.train.checkpoint import newest, read_state
 from marco_data.train.config import CONFIGS, ModelConfig
-from marco_data.train.loop import Ended, Running, Settings, stage_tokens, train
+from marco_data.train.loop import Ended, Running, train
 from marco_data.train.model import initial_weight
 from marco_data.train.order import Plan, plan_stages
 from marco_data.train.parallel import join
 from marco_data.train.schedule import Piece, Schedule
+from marco_data.train.settings import Coefficients, Settings, stage_tokens
 from marco_data.train.spikes import SpikePolicy
-from marco_data.train.step import Coefficients
 
 MODEL = CONFIGS["tiny-moe"]
 SEQUENCE, BATCH = 32, 4
@@ -94,7 +94,7 @@ def digest(out: Path) -> str:
     """SHA-256 of all weights and moments of the newest checkpoint, and of the run's place."""
     from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
-    path = newest(out / "checkpoints")
+    path = newest(out)
     assert path is not None
     whole = out / "whole.pt"
     dcp_to_torch_save(path, whole)
@@ -130,6 +130,8 @@ def untimed(out: Path) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    ended = run(Path(sys.argv[1]), Path(sys.argv[2]), **json.loads(sys.argv[3]), say=lambda text: print(text, flush=True))
+    ended = run(
+        Path(sys.argv[1]), Path(sys.argv[2]), **json.loads(sys.argv[3]), say=lambda text: print(text, flush=True)
+    )
     print(json.dumps(ended._asdict()), flush=True)
     torch.distributed.destroy_process_group()
