@@ -156,7 +156,7 @@ def _print(planned: Any, ranks: int, ep: int, json_output: bool) -> None:
         return
     settings, data = planned.settings, planned.data
     print(f"{said['parameters']:,} parameters, {said['active_parameters']:,} active")
-    print(f"{ranks} ranks, ep {ep}: about {said['memory_bytes_per_gpu'] / 1e9:.1f} GB on each GPU")
+    print(f"{ranks} ranks, ep {ep}: about {said['memory_bytes_per_gpu'] / 1e9:,.3g} GB on each GPU")
     seen = 0
     for stage, tokens in zip(data.stages, settings.schedule.tokens, strict=True):
         rates = f"{settings.schedule.rate(seen):.3g} to {settings.schedule.rate(seen + tokens):.3g}"
@@ -168,6 +168,15 @@ def _print(planned: Any, ranks: int, ep: int, json_output: bool) -> None:
     print(f"{said['flops']:.3g} FLOPs in all; plan {data.plan}")
     for warning in data.warnings:
         say(f"warning: {warning}")
+
+
+def _without_nproc(words: list[str]) -> list[str]:
+    """torchrun takes `--nproc` for a beginning of an option of its own, wherever it stands."""
+    kept: list[str] = []
+    for word, before in zip(words, ["", *words], strict=False):
+        if word != "--nproc" and before != "--nproc" and not word.startswith("--nproc="):
+            kept.append(word)
+    return kept
 
 
 def _nothing(_: str) -> None:

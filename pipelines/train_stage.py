@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from marco_data.errors import RecipeError
 from marco_data.mix import parse_tokens
-from marco_data.train.config import ModelConfig
+from marco_data.train.config import CONFIGS, ModelConfig
 from marco_data.train.data_check import DataReport, check_data
 from marco_data.train.hub import config_of
 from marco_data.train.order import MEGATRON, SEED, STABLE, Plan
@@ -114,8 +114,14 @@ class PlannedRun:
 
 
 def load_train_recipe(path: Path) -> TrainRecipe:
-    """Read and check a `train.yaml`; what is wrong is told with file, line and key."""
+    """Read and check a `train.yaml`; what is wrong is told with file, line and key.
+
+    Its `model` is a name, or the path of a config.json or of the folder of one, relative to the recipe's own folder.
+    """
     values, lines = read_yaml(path, a="training recipe", hint="give --recipe FILE, or a family that has a train.yaml")
+    model = values.get("model")
+    if isinstance(model, str) and model not in CONFIGS:  # then it is a file, and beside the recipe
+        values["model"] = str(path.parent / Path(model).expanduser())
     try:
         return TrainRecipe.model_validate(values)
     except ValidationError as error:

@@ -49,6 +49,17 @@ def straight(folder) -> Path:
     return out
 
 
+EXACT = {"precision": "fp64"}  # the order of sums differs between layouts, and Adam's first steps make much of little
+
+
+@pytest.fixture(scope="module")
+def exact(folder) -> Path:
+    """The same run in fp64, its batches in one piece."""
+    out = folder / "exact"
+    assert tiny_run.run(folder, out, settings=EXACT, micro_batch=4).finished
+    return out
+
+
 @contextmanager
 def started(folder: Path, out: Path, *launch: str, **options):
     """The run as processes of their own; whatever is left of them is killed."""
@@ -121,9 +132,9 @@ def test_a_run_killed_in_the_middle_of_a_checkpoint_goes_on_from_the_one_before(
     assert not list((tmp_path).glob("*.partial"))
 
 
-def test_sigterm_writes_a_checkpoint_of_all_ranks_and_fewer_ranks_go_on(folder, straight, tmp_path):
+def test_sigterm_writes_a_checkpoint_of_all_ranks_and_fewer_ranks_go_on(folder, exact, tmp_path):
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    with started(folder, tmp_path, *launch, ep=2, checkpoint_every=1000) as process:
+    with started(folder, tmp_path, *launch, ep=2, checkpoint_every=1000, settings=EXACT, micro_batch=2) as process:
         metrics = tmp_path / "metrics.jsonl"
         wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 3, process)
         process.terminate()
@@ -132,23 +143,27 @@ def test_sigterm_writes_a_checkpoint_of_all_ranks_and_fewer_ranks_go_on(folder, 
     cut = len(tiny_run.lines_of(tmp_path))
     assert 3 <= cut < 15
     assert newest(tmp_path).name == f"iteration-{cut:08d}"
-    assert tiny_run.run(folder, tmp_path).finished
-    both, alone = tiny_run.lines_of(tmp_path), tiny_run.lines_of(straight)
+    assert tiny_run.run(folder, tmp_path, settings=EXACT, micro_batch=4).finished
+    both, alone = tiny_run.lines_of(tmp_path), tiny_run.lines_of(exact)
     assert [line["iteration"] for line in both] == list(range(1, 16))
     for ours, theirs in zip(both, alone, strict=True):
-        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-9)
         seen = [[(row["source"], row["seen"]) for row in line["sources"]] for line in (ours, theirs)]
         assert seen[0] == seen[1], "the same data, whatever the ranks"
 
 
-def test_a_checkpoint_of_one_rank_is_gone_on_with_by_two_that_share_experts(folder, straight, tmp_path):
-    tiny_run.run(folder, tmp_path, stop_after=12)
+def test_a_checkpoint_of_one_rank_is_gone_on_with_by_two_that_share_experts(folder, exact, tmp_path):
+    tiny_run.run(folder, tmp_path, stop_after=12, settings=EXACT, micro_batch=4)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    with started(folder, tmp_path, *launch, ep=2, micro_batch=2) as process:
+    with started(folder, tmp_path, *launch, ep=2, settings=EXACT, micro_batch=2) as process:
         said, _ = process.communicate(timeout=90)
         assert process.returncode == 0, said
-    for ours, theirs in zip(tiny_run.lines_of(tmp_path), tiny_run.lines_of(straight), strict=True):
-        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+    for ours, theirs in zip(tiny_run.lines_of(tmp_path), tiny_run.lines_of(exact), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-9)
+    tiny_run.digest(tmp_path)
+    weights = torch.load(tmp_path / "whole.pt", weights_only=True)["model"]
+    experts = weights["model.layers.0.mlp.experts.gate_up_proj"]
+    assert len({expert.numpy().tobytes() for expert in experts}) == len(experts) == tiny_run.MODEL.num_experts
 
 
 def test_a_damaged_checkpoint_stops_the_run_before_it_trains(folder, tmp_path):
@@ -174,16 +189,3 @@ def test_other_settings_or_data_than_a_run_began_with_are_refused_by_name(folder
     tiny_run.write_stage(tmp_path, [([25] * 40, 1.0)], stage=2)
     with pytest.raises(RecipeError, match="the data is not what the checkpoint was trained on"):
         tiny_run.run(tmp_path, tmp_path / "out")
-
-
-def test_each_expert_of_a_checkpoint_that_two_ranks_wrote_is_another(folder, tmp_path):
-    from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
-
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    with started(folder, tmp_path, *launch, ep=2, stop_after=2) as process:
-        said, _ = process.communicate(timeout=90)
-        assert process.returncode == 0, said
-    dcp_to_torch_save(newest(tmp_path), tmp_path / "whole.pt")
-    weights = torch.load(tmp_path / "whole.pt", weights_only=True)["model"]
-    experts = weights["model.layers.0.mlp.experts.gate_up_proj"]
-    assert len({expert.numpy().tobytes() for expert in experts}) == len(experts) == tiny_run.MODEL.num_experts
