@@ -74,7 +74,7 @@ def train(
                 "marco_data.cli",
             ]
             sys.stdout.flush()
-            os.execv(sys.executable, [sys.executable, *launch, *sys.argv[1:]])
+            os.execv(sys.executable, [sys.executable, *launch, *_without_nproc(sys.argv[1:])])
         from marco_data.train.loop import Running
         from marco_data.train.start import start
 

@@ -16,8 +16,8 @@ from marco_data.mix import parse_tokens
 from marco_data.train.config import CONFIGS, ModelConfig
 from marco_data.train.data_check import DataReport, check_data
 from marco_data.train.hub import config_of
-from marco_data.train.order import MEGATRON, SEED, STABLE, Plan
-from marco_data.train.schedule import CONSTANT, Piece, Schedule
+from marco_data.train.order import MEGATRON, SEED, Plan
+from marco_data.train.schedule import Piece, Schedule
 from marco_data.train.settings import AdamSettings, Coefficients, Settings, check_layout, check_run
 from marco_data.train.spikes import SpikePolicy
 from marco_data.yaml_lines import explain, read_yaml
@@ -33,7 +33,7 @@ class _Section(BaseModel):
 class PieceSection(_Section):
     """What the learning rate does in a stage."""
 
-    shape: Literal["constant", "linear", "cosine"] = CONSTANT
+    shape: Literal["constant", "linear", "cosine"] = "constant"
     to: Rate | None = None
 
 
@@ -85,7 +85,7 @@ class TrainRecipe(_Section):
     spikes: SpikeSection = SpikeSection()
     precision: Literal["bf16", "fp32"] = "bf16"
     mask_documents: bool = False
-    order: Literal["stable", "megatron"] = STABLE
+    order: Literal["stable", "megatron"] = "stable"
     seed: int = SEED
 
 

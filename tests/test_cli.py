@@ -47,7 +47,7 @@ SURFACE = {
     "validate": set(),
     "train": {
         *("--family", "--recipe", "--root", "--out", "--initial", "--nproc", "--ranks", "--ep", "--micro-batch"),
-        *("--recompute", "--no-recompute", "--compile", "--no-compile", "--checkpoint-every", "--keep", "--log-every"),
+        *("--recompute", "--compile", "--checkpoint-every", "--keep", "--log-every"),
         *("--signatures-every", "--peak-flops", "--stop-after", "--dry-run", "--verify", "--json"),
     },
     "train-tokenizer": {"--text", "--out", "--vocab-size"},

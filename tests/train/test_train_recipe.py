@@ -65,9 +65,9 @@ def test_ranks_and_micro_batches_are_no_part_of_what_a_run_is(tmp_path, blends):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        pytest.param({"sequense": 1}, "train.yaml:6: .*did you mean `sequence`", id="a key"),
-        pytest.param({"schedule": {"peak": 0}}, "train.yaml:5", id="a rate"),
-        pytest.param({"schedule": {"peak": 1, "warmup": "some"}}, "train.yaml:5", id="tokens"),
+        pytest.param({"sequense": 1}, "train.yaml:12: .*did you mean `sequence`", id="a key"),
+        pytest.param({"schedule": {"peak": 0}}, "train.yaml:6", id="a rate"),
+        pytest.param({"schedule": {"peak": 1, "warmup": "some"}}, "train.yaml:7", id="tokens"),
         pytest.param({"precision": "fp8"}, "train.yaml:4", id="a precision"),
     ],
 )
