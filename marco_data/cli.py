@@ -37,6 +37,8 @@ from marco_data.cli_train_run import train
 from marco_data.errors import MarcoError, RecipeError
 from marco_data.evidence import pairs
 from marco_data.generation.estimate import Estimate
+from marco_data.generation.estimate_table import estimates_object
+from marco_data.generation.validation import Problem
 from marco_data.languages import LANGUAGES
 from marco_data.options import (
     AnyStage,
@@ -160,19 +162,21 @@ def plan(
     title = f"{resolved.family} stage {resolved.stage}"
     found: list[Estimate] = []
     said: list[str] = []
-    wrong: list[str] = []
+    wrong: list[Problem] = []
     if resolved.generate and all_there:
         found, said = estimates(dataset, Storage(root), done, before.wanted if before else [])
-        notes, wrong = check_generation(dataset, found)
-        said += notes
+        problems = check_generation(dataset, found)
+        said += [f"{p.message}\n    {p.hint}" for p in problems if not p.fatal]
+        wrong = [p for p in problems if p.fatal]
     if json_output:
-        generation = {"estimates": [asdict(one) for one in found], "notes": said, "problems": wrong}
+        problem_rows = [asdict(problem) for problem in wrong]
+        generation = {**estimates_object(found), "notes": said, "problems": problem_rows}
         print(json.dumps({**plan_object(sources, nodes, title, None), "generation": generation}, ensure_ascii=False))
     else:
         print_plan(title, resolved, sources, nodes)
         print_estimates(found, said)
     for problem in wrong:
-        say(f"error: {problem}")
+        say(f"error: {problem.message}\nhint: {problem.hint}")
     raise typer.Exit(1 if wrong else 0)
 
 

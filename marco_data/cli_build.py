@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from marco_data.execute import run as run_plan
 from marco_data.generation.generator import NOT_RECORDED
 from marco_data.generation.pools import load_pools
 from marco_data.generation.retries import give_order, load_attempts, make_order
-from marco_data.generation.rounds import SpendingLimits
+from marco_data.generation.rounds import MAX_COST, MAX_GPU_HOURS, NO_YIELD, SEEDS, SpendingLimits
 from marco_data.languages import canonical
 from marco_data.nodes.generate import reached
 from marco_data.nodes.measure import Measure
@@ -45,7 +46,7 @@ from marco_data.recipe import Recipe
 from marco_data.report import budget_note, print_built, program, stats_object, tell_failures
 from marco_data.report_evidence import tell_alarms
 from marco_data.sources import check_fields
-from marco_data.stage import finish, load_stage
+from marco_data.stage import Stage, finish, load_stage
 from marco_data.storage import Storage
 from marco_data.why import Lookup
 
@@ -173,12 +174,41 @@ def _build(
         say(f"  the requests: {program()} prompts {which}")
         say(f"  to ask them:  {program()} build-stage {which} --pools FILE")
     tell_alarms(Lookup(built, storage), resolved, recipe_file(choice), say)
-    code = tell_failures(built, resolved, storage.root, _which(choice), say)
+    _tell_generation(built)
+    reached_by = "" if machines.pools is None else f" --pools {shlex.quote(str(machines.pools))}"
+    code = tell_failures(built, resolved, storage.root, _which(choice), say, reached_by)
     if json_output:
         print(json.dumps(stats_object(built, storage), ensure_ascii=False))
     else:
         print_built(built, storage)
     return code
+
+
+def _tell_generation(built: Stage) -> None:
+    """What became of what was wanted of models, and what ended early, in a line each."""
+    rows = built.wanted
+    if requested := sum(row.requested for row in rows):
+        reasons: Counter[str] = Counter()
+        for row in rows:
+            reasons.update(row.rejected)
+        most = ", ".join(f"{reason} {n:,}" for reason, n in reasons.most_common(MOST_REASONS))
+        more = ", ..." if len(reasons) > MOST_REASONS else ""
+        say(
+            f"generation: {requested:,} documents wanted, {sum(row.accepted for row in rows):,} accepted, "
+            f"{sum(reasons.values()):,} rejected{f' ({most}{more})' if reasons else ''}"
+        )
+    asked = {(row.maker, row.language) for row in rows}
+    for entry, languages in built.ended.items():
+        maker = built.nodes[f"generate_{entry}"]["identity"]["config"]["maker"]["maker"]
+        for why in EARLY:
+            if codes := [code for code, ended in languages.items() if ended == why]:
+                say(f"note: `generate.{entry}` ended by {why}: {', '.join(codes)}")
+        if empty := [c for c, ended in languages.items() if ended == SEEDS and (maker, c) not in asked]:
+            say(f"note: `generate.{entry}` took no seeds for {', '.join(empty)}")
+
+
+MOST_REASONS = 3
+EARLY = (NO_YIELD, MAX_GPU_HOURS, MAX_COST)
 
 
 def plan_of(recipe: Recipe, sample: float = 1.0, verify: bool = False) -> Dataset:

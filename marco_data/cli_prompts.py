@@ -11,6 +11,7 @@ from marco_data.cli_build import Machines, plan_of, reachable, say
 from marco_data.dataset import Context
 from marco_data.errors import RecipeError
 from marco_data.generation.generator import Request
+from marco_data.generation.ledger import FOLDER
 from marco_data.generation.recorded import export_ledger
 from marco_data.nodes.generate import Generate
 from marco_data.nodes.written import Wanted
@@ -65,7 +66,10 @@ def export_completions(
 
     Example:  marco-data export-completions --out completions.jsonl.zst
     """
-    number = export_ledger(Storage(root), out_file)
+    storage = Storage(root)
+    if not storage.names(FOLDER):
+        raise RecipeError(f"there is no ledger in `{root}`", hint="--root names the folder of a build that generated")
+    number = export_ledger(storage, out_file)
     say(f"{number:,} completions in {out_file}")
 
 

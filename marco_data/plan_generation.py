@@ -6,18 +6,17 @@ already: prompts that do not fit, generators that nobody answers for. Asks no mo
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from marco_data.dataset import Context, Dataset
-from marco_data.errors import RecipeError
 from marco_data.generation.accounting import RequestCount
-from marco_data.generation.estimate import Estimate, Range, Rate, Served, Work, add_ranges, estimate, measured_rate
+from marco_data.generation.estimate import Estimate, Rate, Served, Work, estimate, measured_rate
 from marco_data.generation.maker import Seed
 from marco_data.generation.pools import VllmPool
 from marco_data.generation.prompt import Prompt, load_prompt, shipped
+from marco_data.generation.validation import Problem, fit_problems, generator_problems, no_seeds, prompt_problems
 from marco_data.languages import LANGUAGES
 from marco_data.mix import selection_hashes
 from marco_data.nodes.decide import Decide
@@ -178,64 +177,17 @@ def prompts_of(writers: Sequence[Generate]) -> list[Prompt]:
     return [load_prompt(name) for name in (*shipped(), *sorted(own))]
 
 
-def check_generation(dataset: Dataset, found: Sequence[Estimate]) -> tuple[list[str], list[str]]:
-    """What to know, and what would go wrong. Raises RecipeError for a model path that is not there."""
-    said, wrong = [], []
-    for node in writers_of(dataset):
-        model = Path(node.model.model)
-        if isinstance(node.pool, VllmPool) and model.is_absolute() and not model.exists():
-            raise RecipeError(f"`generators.{node.entry.generator}.model`: there is nothing at `{model}`")
-        if node.pool is None and not node.model.recorded:
-            said.append(
-                f"`generate.{node.scope}`: no pool for the generator `{node.entry.generator}`, and nothing recorded: "
-                "give --pools FILE, or only what the ledger of this root holds is answered"
-            )
-    for one in found:
-        if one.too_long and one.longest is not None:
-            wrong.append(
-                f"`generate.{one.entry}` in {one.language}: {one.too_long:,} of {one.sampled_calls:,} sampled calls do "
-                f"not fit the context of {one.context:,} tokens; the longest is `{one.longest.prompt}` for "
-                f"{one.longest.seed}: {one.longest.tokens_in:,} tokens and {one.longest.max_tokens:,} for the answer"
-            )
-    return said, wrong
+def check_generation(dataset: Dataset, found: Sequence[Estimate]) -> list[Problem]:
+    """What would stop generation or spoil part of it, each once."""
+    writers = writers_of(dataset)
+    problems = prompt_problems(prompts_of(writers)) if writers else []
+    for name, node in {node.entry.generator: node for node in writers}.items():
+        where = node.model.model if isinstance(node.pool, VllmPool) else ""  # a server has its own names of models
+        problems += generator_problems(name, where, pool=node.pool is not None, recorded=bool(node.model.recorded))
+    problems += [no_seeds(node.scope, codes) for node in writers if (codes := _without_seeds(node, found))]
+    return problems + fit_problems(found)
 
 
-Cells = tuple[str, ...]
-
-
-def estimates_table(found: Sequence[Estimate]) -> tuple[Cells, list[Cells]]:
-    """Header and lines, the last one the sum of each entry's."""
-    header = ("entry", "language", "documents", "calls", "tokens in", "tokens out", "GPU-hours", "cost $", "disk")
-    lines = [(one.entry, one.language, f"{one.requests:,}", *_figures([one])) for one in found]
-    for entry in dict.fromkeys(one.entry for one in found):
-        mine = [one for one in found if one.entry == entry]
-        lines.append((entry, "all", f"{sum(one.requests for one in mine):,}", *_figures(mine)))
-    return header, lines
-
-
-def _figures(of: Sequence[Estimate]) -> Cells:
-    def sum_of(ranges: Sequence[Range | None], digits: int) -> str:
-        known = [r for r in ranges if r is not None]
-        return _told(add_ranges(known), digits) if known and len(known) == len(ranges) else ""
-
-    return (
-        sum_of([one.calls for one in of], 0),
-        sum_of([one.tokens_in for one in of], 0),
-        sum_of([one.tokens_out for one in of], 0),
-        sum_of([one.gpu_hours for one in of], 3),
-        sum_of([one.cost for one in of], 2),
-        _size(sum(one.completion_bytes.expected for one in of)),
-    )
-
-
-def _told(figure: Range, digits: int) -> str:
-    spread = figure.spread
-    return f"{figure.expected:,.{digits}f}" + ("" if not spread else f" ±{spread:,.{digits}f}")
-
-
-def _size(number: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:,.0f} {unit}"
-        number /= 1000
-    return f"{number:,.1f} TB"
+def _without_seeds(node: Generate, found: Sequence[Estimate]) -> list[str]:
+    there = {one.language for one in found if one.entry == node.scope}
+    return [code for code in node.entry.languages if code not in there]

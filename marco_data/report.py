@@ -3,9 +3,9 @@
 import shlex
 import shutil
 import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from rich.table import Table
 from marco_data.catalog import INPUT
 from marco_data.generation.accounting import Price, requests_by, requests_object, requests_table
 from marco_data.generation.estimate import Estimate
+from marco_data.generation.estimate_table import estimates_table
 from marco_data.languages import LANGUAGES
 from marco_data.plan import NodePlan, SourcePlan
-from marco_data.plan_generation import estimates_table
 from marco_data.recipe import Recipe
 from marco_data.records import DROPPED, FAILED, GENERATED, KEPT, READ, REPLACED
 from marco_data.stage import Stage
@@ -115,7 +115,7 @@ def language_table(stage: Stage) -> Table:
     return table
 
 
-SHOWN = 120  # characters of a leak
+SHOWN = 120  # characters of a leak, or of a rejected text
 MOST_GROUNDS = 4  # of an estimate in the printed plan; --json has all of them
 MOST_KEYS = 5  # of a node's changed keys in the printed plan; --json has all of them
 _ORDER = [
@@ -180,10 +180,11 @@ def print_plan(title: str, recipe: Recipe, sources: list[SourcePlan], nodes: lis
     for s in sources:
         what = f"{s.files} files, {s.bytes:,} bytes" if s.problem is None else f"not reachable from here: {s.problem}"
         print(f"  source {s.source} -> {s.part}: {what}")
+    wide = max(len(n.node) for n in nodes)
     for i, n in enumerate(nodes):
         branch = "└─" if i == len(nodes) - 1 else "├─"
         count = "" if n.tasks is None else f" ({n.pending} of {n.tasks} tasks to do)"
-        print(f"{branch} {n.node:<16} {n.status:<10} {n.folder}{count}")
+        print(f"{branch} {n.node:<{wide}} {n.status:<10} {n.folder}{count}")
         more = [f"and {len(n.because) - MOST_KEYS} keys more"] if len(n.because) > MOST_KEYS else []
         for reason in n.because[:MOST_KEYS] + more:
             print(f"{'  ' if i == len(nodes) - 1 else '│ '}              {reason}")
@@ -192,18 +193,49 @@ def print_plan(title: str, recipe: Recipe, sources: list[SourcePlan], nodes: lis
 def print_estimates(found: Sequence[Estimate], said: Sequence[str]) -> None:
     """What generation is expected to take, and what that rests on."""
     if found:
-        header, lines = estimates_table(found)
-        table = Table(title="\ngeneration, expected (±: nine samples of ten)", title_justify="left")
-        for name in header:
-            table.add_column(name, justify="left" if name in ("entry", "language") else "right")
-        for line in lines:
-            table.add_row(*line)
-        console().print(table)
-        grounds = Counter(s for one in found for s in one.measured_on)
-        for sentence, times in grounds.most_common(MOST_GROUNDS):
-            print(f"  measured on ({times} of {len(found)}): {sentence}")
+        header, lines, grounds = estimates_table(found)
+        title = "\ngeneration, expected (in brackets: where nine samples of ten have it)"
+        console().print(_cells_table(title, header, lines))
+        for ground in grounds[:MOST_GROUNDS]:
+            print(f"  measured on {ground}")
+        if len(grounds) > MOST_GROUNDS:
+            print(f"  and {len(grounds) - MOST_GROUNDS} grounds more, which --json has")
     for note in said:
         print(f"  {note}")
+
+
+def _cells_table(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> Table:
+    """A table of strings without the columns in which nothing stands; words to the left, figures to the right."""
+    table = Table(title=title, title_justify="left")
+    filled = [i for i in range(len(header)) if any(line[i] for line in lines)]
+    for i in filled:
+        table.add_column(header[i], justify="left" if header[i] in WORDS else "right", overflow="fold")
+    for line in lines:
+        table.add_row(*(line[i] for i in filled))
+    return table
+
+
+WORDS = ("entry", "maker", "language", "prompt", "model", "rejected")  # columns that hold no figures
+
+NARROW = 140
+"""Cells; in less, fifteen columns are unreadable."""
+IN_NARROW = ("maker", "language", "requested", "accepted", "rejected")
+
+
+def print_requests(out: Console, stage: Stage) -> None:
+    """The requests of each maker and language, where there is room also by prompt and model; reasons of all below."""
+    narrow = out.width < NARROW
+    rows = [replace(row, prompt="", model="") for row in stage.wanted] if narrow else stage.wanted
+    header, lines = requests_table(rows, _prices(stage))
+    if narrow:
+        chosen = [header.index(name) for name in IN_NARROW]
+        header, lines = IN_NARROW, [tuple(line[i] for i in chosen) for line in lines]
+    total = lines[-1] if len(lines) > 1 else None
+    if total is not None:
+        lines[-1] = (*total[:-1], "")
+    out.print(_cells_table("\nrequests", header, lines))
+    if total is not None and total[-1]:
+        out.print(f"  rejected: {total[-1]}", markup=False, highlight=False)
 
 
 def print_books(report: dict[str, Any], stage: Stage) -> None:
@@ -230,15 +262,7 @@ def print_books(report: dict[str, Any], stage: Stage) -> None:
             raised.add_row(alarm.name, *numbers, "waived" if alarm.waived else "stopped the build")
         out.print(raised)
     if stage.requests:
-        header, lines = requests_table(stage.wanted, _prices(stage))
-        asked = Table(title="\nrequests", title_justify="left")
-        for name in header:
-            asked.add_column(
-                name, justify="left" if name in ("maker", "language", "prompt", "model", "rejected") else "right"
-            )
-        for line in lines:
-            asked.add_row(*line)
-        out.print(asked)
+        print_requests(out, stage)
     if stage.benchmarks:
         leaks = Table(title="\nbenchmarks", title_justify="left")
         for name in ("benchmark", "items found", "documents dropped"):
@@ -284,25 +308,36 @@ def _told_generation(a: Answer) -> Iterator[str]:
         )
     for wanted in a.made:
         what = f"{wanted['maker']} in {wanted['language']}"
-        yield f"\n  {what}: {wanted['id']}" if wanted["id"] else f"\n  {what}: rejected: {wanted['reason']}"
+        if wanted["id"]:
+            yield f"\n  {what}: {wanted['id']}"
+            continue
+        measured = "" if wanted["measured"] is None else f" (measured {wanted['measured']:.4g})"
+        shown = _beginning(wanted["text"])
+        yield f"\n  {what}: rejected: {wanted['reason']}{measured}{f': {shown}' if shown else ''}"
 
 
 def told_leak(leak: dict[str, Any]) -> str:
     """A leaked item in a line, and the beginning of what the document has of it."""
-    text = leak["text"] or ""
-    shown = " ".join(text[:SHOWN].split()) + ("..." if len(text) > SHOWN else "")
     return (
         f"{leak['share']:.0%} of {leak['benchmark']} {leak['item']} ({leak['field']}, {leak['language']}) "
-        f"at {leak['start']}-{leak['end']}: {shown}"
+        f"at {leak['start']}-{leak['end']}: {_beginning(leak['text'])}"
     )
 
 
-def tell_failures(stage: Stage, recipe: Recipe, root: str, which: str, say: Callable[[str], None]) -> int:
-    """Say what went wrong, loudest last; the exit code."""
+def _beginning(text: str | None) -> str:
+    """A text's first words on one line."""
+    whole = text or ""
+    return " ".join(whole[:SHOWN].split()) + ("..." if len(whole) > SHOWN else "")
+
+
+def tell_failures(
+    stage: Stage, recipe: Recipe, root: str, which: str, say: Callable[[str], None], pools: str = ""
+) -> int:
+    """Say what went wrong, loudest last; the exit code. `pools` are the words that name the models' machines again."""
     for failure in stage.failures:
         say(f"failed: {failure.shard}: {failure.error}")
         again = f"{program()} build-stage {stage.stage} {which} --root {shlex.quote(root)} --only {failure.shard}"
-        say(f"  again: {again} --executor local")
+        say(f"  again: {again} --executor local{pools}")
     if not stage.complete:
         if stage.failures or not stage.alarms:
             say(f"{len(stage.failures)} shards failed; the steps that need all of them did not start")

@@ -299,7 +299,8 @@ def load_stage(storage: Storage, family: str, stage: int | None, recipe: Recipe 
             f"{what} has not been built in `{storage.root}`"
             + (" from this recipe" if recipe else "")
             + (f"; built here: {', '.join(have)}" if have else ""),
-            hint=f"marco-data build-stage {stage or 3} --family {family} --root {shlex.quote(storage.root)}",
+            hint=f"marco-data build-stage {stage or 3} {'--recipe FILE' if recipe else f'--family {family}'} "
+            f"--root {shlex.quote(storage.root)}",
         )
     return found
 

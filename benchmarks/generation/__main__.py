@@ -83,16 +83,19 @@ def hold(ours: Ours, bare: Bare, arguments: argparse.Namespace) -> tuple[str, li
     return ours.version, pairs[1:]
 
 
-def full(steps: Sequence[tuple[float, int, int]], most: int) -> tuple[float, float]:
-    """(share of the time between the first and the last full step in which fewer than `most` ran, time after it)."""
+def between_full(steps: Sequence[tuple[float, int, int]], most: int) -> list[tuple[float, int, int]]:
+    """(seconds, running, waiting) of the steps from the first full one to the last."""
     at = [i for i, (_, running, _) in enumerate(steps) if running >= most]
     if not at:
-        return 1.0, 0.0
-    first, last = at[0], at[-1]
-    seconds = sum(steps[i][0] - steps[i - 1][0] for i in range(first + 1, last + 1))
-    below = sum(steps[i][0] - steps[i - 1][0] for i in range(first + 1, last + 1) if steps[i][1] < most)
-    whole = steps[-1][0] - steps[0][0]
-    return (below / seconds if seconds else 0.0), ((steps[-1][0] - steps[last][0]) / whole if whole else 0.0)
+        return []
+    return [(steps[i][0] - steps[i - 1][0], *steps[i][1:]) for i in range(max(1, at[0]), at[-1] + 1)]
+
+
+def below(steps: Sequence[tuple[float, int, int]], most: int, *, starved: bool) -> float:
+    """Share of that time in which fewer than `most` ran: because nothing waited, or though something did."""
+    held = between_full(steps, most)
+    short = sum(seconds for seconds, running, waiting in held if running < most and starved == (waiting == 0))
+    return short / sum(seconds for seconds, _, _ in held) if held else 1.0
 
 
 def plot(steps: Sequence[tuple[float, int, int]], most: int) -> str:
@@ -124,17 +127,19 @@ def report(
     slower = [100 * (1 - our / bare) for our, bare in rates]
     cost = [1000 / asked * (our.processor_seconds - bare.processor_seconds) for our, bare in pairs]
     whole = [1000 / asked * our.processor_seconds for our, _ in pairs]
-    dips = [100 * full(our.steps, arguments.most)[0] for our, _ in pairs]
-    tails = [100 * full(our.steps, arguments.most)[1] for our, _ in pairs]
-    fewest = [lowest(our.steps, arguments.most) for our, _ in pairs]
+    starved = [100 * below(our.steps, arguments.most, starved=True) for our, _ in pairs]
+    delayed = [100 * below(our.steps, arguments.most, starved=False) for our, _ in pairs]
+    fewest = [
+        min((running for _, running, _ in between_full(our.steps, arguments.most)), default=0) for our, _ in pairs
+    ]
     lines = [
         ("our path", f"{_spread([our for our, _ in rates], 0)} tokens/s", ""),
         ("`LLM.generate`, bare", f"{_spread([bare for _, bare in rates], 0)} tokens/s", ""),
         ("our path is slower by", f"{_spread(slower, 1)} %", "15"),
         ("running at once, the most the engine takes", f"{arguments.most}", ""),
         ("fewest running between the first full step and the last, each go", ", ".join(map(str, fewest)), ""),
-        ("share of that time with fewer than the most", f"{_spread(dips, 2)} %", "0"),
-        ("share of a go after the last full step", f"{_spread(tails, 1)} %", ""),
+        ("share of that time with fewer than the most, none waiting", f"{_spread(starved, 2)} %", "0"),
+        ("the same though some waited: the engine fills a place one step later", f"{_spread(delayed, 2)} %", ""),
         ("processor, all but the engine, for 1,000 completions", f"{_spread(whole, 2)} s", ""),
         ("of it ours: less what `LLM.generate` takes beside the engine", f"{_spread(cost, 2)} s", ""),
     ]
@@ -158,11 +163,6 @@ Requests that ran, the fewest in each sixtieth of the middle go:
 ```
 {plot(middle.steps, arguments.most)}
 ```"""
-
-
-def lowest(steps: Sequence[tuple[float, int, int]], most: int) -> int:
-    at = [i for i, (_, running, _) in enumerate(steps) if running >= most]
-    return min((running for _, running, _ in steps[at[0] : at[-1] + 1]), default=0) if at else 0
 
 
 def _spread(values: Sequence[float], digits: int) -> str:

@@ -18,8 +18,12 @@ from marco_data.generation.pools import VllmPool
 CONTEXT = 1024
 REVISION = "0" * 40
 
-ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
-"""The cache of keys and values is sized from all memory otherwise, which takes a minute of system time."""
+ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # sized from all memory otherwise, which takes a minute of system time
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "OMP_NUM_THREADS": "1",  # as Ray has it for its workers: the bare engine is to have as many
+}
 
 
 def vllm_cpu() -> Environment:

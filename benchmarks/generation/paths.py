@@ -24,11 +24,11 @@ from marco_data.generation.generator import Request
 from marco_data.generation.ledger import Ledger
 from marco_data.generation.opening import open_generator
 from marco_data.generation.pools import VllmPool
+from marco_data.nodes.generate import in_flight_of
 from marco_data.ray_executor import RayExecutor
 from marco_data.step import Tools
 from marco_data.storage import Storage
 
-IN_FLIGHT = 256
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -52,9 +52,9 @@ class Go:
 
 @dataclass(frozen=True, kw_only=True)
 class Shards(Node):
-    """Shards of requests, each one task that asks all of its own at once."""
+    """Shards of requests, each one task that has as many under way as the engine runs, as a `generate` task does."""
 
-    name: ClassVar[str] = "asked"
+    kind: ClassVar[str] = "asked"
     cpus: ClassVar[float] = 0.25
     engine: Engine
     files: tuple[str, ...]
@@ -76,7 +76,9 @@ class Shards(Node):
             generator = open_generator(*self.pools["model"])
             ledger = Ledger(storage, self.engine.model, self.engine.revision, task.key)
             try:
-                asking = Asking(ledger, self.engine.model, self.engine.revision, None, generator, IN_FLIGHT)
+                asking = Asking(
+                    ledger, self.engine.model, self.engine.revision, None, generator, in_flight_of(self.engine.pool)
+                )
                 answers = await asyncio.gather(*map(asking, requests))
                 wrong = [answer.error for answer in answers if answer.error is not None]
                 file = ledger.finish(asking.used)

@@ -118,8 +118,10 @@ class Entry(BaseModel):
             first = error.errors()[0]
             at = ".".join(map(str, ("make", *first["loc"])))
             near = difflib.get_close_matches(str(first["loc"][-1]), kind.model_fields, n=1) if first["loc"] else []
-            guess = f"; did you mean `{near[0]}`?" if near and first["type"] == "extra_forbidden" else ""
-            raise ValueError(f"`{at}`: {first['msg']}{guess}") from None
+            if first["type"] == "extra_forbidden":
+                known = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(kind.model_fields)}"
+                raise ValueError(f"`{at}` is no setting of `{values['maker']}`; {known}") from None
+            raise ValueError(f"`{at}`: {first['msg'].removeprefix('Value error, ')}") from None
 
     def seed_languages(self) -> tuple[str, ...]:
         """The languages that seeds are taken in."""

@@ -59,7 +59,10 @@ def _by_maker(estimates: Iterable[Estimate]) -> dict[str, list[Estimate]]:
 
 
 def estimates_table(estimates: Sequence[Estimate]) -> tuple[Cells, list[Cells], list[str]]:
-    """The header, a line for each entry and language and one for each maker's sum, and what it was measured on."""
+    """The header, a line for each entry and language and one for each maker's sum, and what it was measured on.
+
+    What most of them rest on comes first.
+    """
     header: Cells = ("entry", "language", "requests", "calls", "tokens in", "tokens out", "at most", "GPU-hours")
     header += ("cost $", "completions, bytes")
     lines = [
@@ -75,7 +78,7 @@ def estimates_table(estimates: Sequence[Estimate]) -> tuple[Cells, list[Cells], 
             grounds[sentence].append(f"{one.entry}/{one.language}")
     notes = [
         sentence if len(who) == len(estimates) else f"{sentence} ({', '.join(who[:6])}{', ...' * (len(who) > 6)})"
-        for sentence, who in grounds.items()
+        for sentence, who in sorted(grounds.items(), key=lambda item: -len(item[1]))
     ]
     return header, lines, notes
 

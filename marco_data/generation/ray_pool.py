@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError
 
 from marco_data.errors import RecipeError, RetryableError
 from marco_data.generation.generator import Completion, Request
@@ -44,7 +44,7 @@ RETRY_SECONDS = 1.0
 """Between two attempts to reach an engine that is being started again."""
 
 START_SECONDS = 1800.0
-"""How long Ray has to start an engine's process again."""
+"""How long an engine has to start, or to start again. The largest models take ten minutes from a slow disk."""
 
 RESOURCES_SECONDS = 300.0
 """How long a cluster, which may grow, has to find room for the engines."""
@@ -102,7 +102,9 @@ def start_pool(
 def _ready(actors: Sequence[Any]) -> Iterator[dict[str, Any]]:
     for actor in actors:
         try:
-            said = ray.get(actor.ready.remote())
+            said = ray.get(actor.ready.remote(), timeout=START_SECONDS)
+        except GetTimeoutError:
+            raise RecipeError(f"an engine did not start within {START_SECONDS:.0f} seconds", hint=HINT) from None
         except RayError as error:  # its process ended, or never began
             raise RecipeError(f"an engine did not start: {_first_line(error)}", hint=HINT) from None
         if isinstance(said, str):
@@ -219,6 +221,7 @@ class RayGenerator:
     """The engines of a pool as one generator, for one task and its event loop."""
 
     def __init__(self, actors: Sequence[Any]) -> None:
+        self.versions: set[str] = set()  # of the engines that have answered: `vllm 0.32.0`
         self._client = uuid.uuid4().hex
         # Tasks begin at different engines, so that those with little to ask do not all ask the first.
         turn = int(self._client[:8], 16) % len(actors)
@@ -302,15 +305,16 @@ class RayGenerator:
         while True:
             try:
                 if line.session is None:
-                    reply = await line.actor.hello.remote(self._client)
+                    reply = await asyncio.wait_for(line.actor.hello.remote(self._client), START_SECONDS)
                     if not isinstance(reply, str):
-                        line.session = reply[0]
+                        line.session, version = reply
+                        self.versions.add(version)
                         unreachable = 0.0
                         self._gather()
                 if line.session is not None:
                     reply = await line.actor.collect.remote(line.session, self._client)
-            except RayError as error:
-                reply = _first_line(error)
+            except (RayError, TimeoutError) as error:
+                reply = _first_line(error) or f"no engine within {START_SECONDS:.0f} seconds"
                 if line.session is None and isinstance(error, ActorUnavailableError):
                     # Ray is starting its process again.
                     unreachable = unreachable or time.monotonic()

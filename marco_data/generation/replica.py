@@ -84,14 +84,14 @@ class Replica:
             return self._words
         return {"engine": engine.version, "process": os.getpid()}
 
-    async def hello(self, client: str) -> tuple[str, int] | str:
-        """Begin to serve this client, anew if it was known: the session, and how many requests run or wait here."""
+    async def hello(self, client: str) -> tuple[str, str] | str:
+        """Begin to serve this client, anew if it was known: the session, and which engine this is."""
         ready = await self.ready()
         if isinstance(ready, str):
             return ready
         await self.leave(client)
         self._clients[client] = _Client()
-        return self._session, len(self._owners)
+        return self._session, ready["engine"]
 
     async def submit(self, session: str, client: str, batch: Sequence[tuple[int, Request]]) -> str | None:
         """Begin these requests. Their completions are told to `collect`."""

@@ -45,7 +45,10 @@ def load_script(name: str) -> Script:
     try:
         script = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, SyntaxError) as error:
-        raise RecipeError(f"no script `{name}`: {error}", hint="write it as package.module:function") from error
+        raise RecipeError(
+            f"no script `{name}`: {error}",
+            hint="write it as package.module:function; it is looked for where the command is given, and on PYTHONPATH",
+        ) from error
     if not callable(script):
         raise RecipeError(f"the script `{name}` is no function", hint="(Request) -> str or Completion")
     return script  # type: ignore[no-any-return]  # what it answers is looked at with each answer

@@ -7,7 +7,7 @@ bounds and references inside it. Opens nothing, and no answer is checked here.
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,15 @@ def generator_problems(name: str, model: str, *, pool: bool, recorded: bool) -> 
         what = "has no config.json" if folder.is_dir() else "does not exist"
         found.append(Problem(f"the model of `{name}`, `{model}`, {what}", "a model's folder, or its name on the hub"))
     return found
+
+
+def no_seeds(entry: str, languages: Sequence[str]) -> Problem:
+    """An entry that no kept document can be a seed of, in some of its languages."""
+    return Problem(
+        f"`generate.{entry}` has no seeds for {', '.join(languages)}: nothing will be written in them",
+        "look at `seeds` (sources, languages, quality_tier) of the entry, and with `stats` at what is kept",
+        fatal=False,
+    )
 
 
 TYPES = frozenset({"string", "number", "integer", "boolean", "object", "array", "null"})

@@ -8,7 +8,6 @@ or seeds, GPU-hours or money end.
 
 import asyncio
 import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -139,7 +138,7 @@ class Generate(Node):
             finished.append(self._results(following.intervals, [done[task.key] for task in new]))
 
     def _demands(self, context: Context) -> dict[str, Demand]:
-        candidates: dict[str, int] = defaultdict(int)
+        candidates: dict[str, int] = dict.fromkeys(self.entry.languages, 0)
         for record in context.done["seeds"]:
             for language, (n, _) in record.facts["seeds"][self.scope].items():
                 for target in self.entry.wanted_from(language):
@@ -376,7 +375,8 @@ def in_flight_of(pool: Pool | None) -> int:
     """How many calls a task has under way at once."""
     if isinstance(pool, EndpointPool):
         return pool.concurrency
-    return pool.max_num_seqs if isinstance(pool, VllmPool) else IN_FLIGHT
+    # Twice what runs: at the end of one shard another's requests are waiting, and the engine's places stay full.
+    return 2 * pool.max_num_seqs if isinstance(pool, VllmPool) else IN_FLIGHT
 
 
 def price_of(pool: Pool) -> Price:
@@ -390,9 +390,16 @@ def reached(
 ) -> Dataset:
     """The plan with what its models are reached by, what they may cost, and which requests are tried again.
 
-    Raises RecipeError for a limit that cannot be kept because a pool says no price.
+    Raises RecipeError for a limit that cannot be kept because a pool says no price, and for pools of which the recipe
+    uses none. One file may serve many recipes: pools that this one does not name are no mistake.
     """
-    used = {n.entry.generator for n in dataset.nodes if isinstance(n, Generate)} & pools.keys()
+    generators = sorted({n.entry.generator for n in dataset.nodes if isinstance(n, Generate)})
+    used = set(generators) & pools.keys()
+    if pools and generators and not used:
+        raise RecipeError(
+            f"none of the pools is of a generator of this recipe: {', '.join(sorted(pools))}",
+            hint=f"a pool has the name of its generator; there are {', '.join(generators)}",
+        )
     unpriced = sorted(name for name in used if price_of(pools[name]) == Price())
     if limits.max_cost is not None and unpriced:
         raise RecipeError(

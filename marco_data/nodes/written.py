@@ -97,7 +97,8 @@ def documents_of(
             continue
         requests.append(what.request)
         prompts = "+".join(made.prompts)
-        parts = [what.seed.id, writer.maker, prompts, what.language, str(what.ordinal)]
+        # The entry's name, not the maker's: two entries may ask two models the same about one seed.
+        parts = [what.seed.id, writer.entry, prompts, what.language, str(what.ordinal)]
         rows.append(
             {
                 "id": xxhash.xxh3_128_hexdigest("\0".join(parts).encode()),

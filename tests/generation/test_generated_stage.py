@@ -167,6 +167,8 @@ def test_what_nobody_answered_is_counted_and_answered_by_the_build_that_can(fold
     )
     assert done.code == 0, done.err
     assert done.json["requests"]["rephrase"] == {"requested": 14, "accepted": 0, "rejected": {"not_recorded": 14}}
+    assert "documents wanted, 0 accepted" in done.err
+    assert "(not_recorded" in done.err
     assert built(folder, "alone")["requests"]["rephrase"]["accepted"] == 12
 
 

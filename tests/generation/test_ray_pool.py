@@ -253,11 +253,12 @@ def ray() -> Iterator[Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Asks(Node):
-    """A node whose every task asks the pool a hundred times."""
+    """A node whose every task asks the pool a hundred times, once four of them have begun, and no fifth."""
 
-    name: ClassVar[str] = "asks"
+    kind: ClassVar[str] = "asks"
     cpus: ClassVar[float] = 0.25
     pools: Any = None
+    marks: Path
 
     def config(self, tools: Tools) -> dict[str, Any]:
         return {}
@@ -266,21 +267,31 @@ class Asks(Node):
         return [Task(self, f"task-{number}", {"number": number}, None) for number in range(6)]
 
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
+        (self.marks / f"begun-{task.name}").touch()
+        until = time.monotonic() + 120
+        while len(list(self.marks.glob("begun-*"))) < 4:
+            assert time.monotonic() < until, "the others do not run beside this one"
+            time.sleep(0.05)
+        under_way = len(list(self.marks.glob("begun-*"))) - len(list(self.marks.glob("ended-*")))
+
         async def go() -> list[Completion]:
             generator = open_pool(*self.pools["one"])
             asked = [f"{task.key} {number}" for number in range(100)]
             out = await asyncio.gather(*(generator.complete(request(text)) for text in asked))
             await generator.close()
             assert out == [answer(request(text)) for text in asked]
+            assert generator.versions == {"fake 1"}
             return out
 
-        return Outcome(facts={"answered": len(asyncio.run(go()))})
+        facts = {"answered": len(asyncio.run(go())), "under_way": under_way}
+        (self.marks / f"ended-{task.name}").touch()
+        return Outcome(facts=facts)
 
 
 def test_tasks_on_other_workers_are_answered_while_an_engine_is_killed(ray, tmp_path):
     journal = tmp_path / "journal"
     two = pool(replicas=2, engine={"seconds": 0.2, "journal": str(journal)})
-    node = Asks(pools={"one": (two, "any", REVISION, 512)})
+    node = Asks(pools={"one": (two, "any", REVISION, 512)}, marks=tmp_path)
     executor = RayExecutor(engine=FAKE)
     done, killed = [], None
     storage = Storage(str(tmp_path / "root"))
@@ -292,6 +303,8 @@ def test_tasks_on_other_workers_are_answered_while_an_engine_is_killed(ray, tmp_
     asked = [line.split(" ", 1) for line in journal.read_text().splitlines()]
     assert [end.error for end in done] == [None] * 6
     assert sorted(end.task.name for end in done) == [f"task-{number}" for number in range(6)]
+    assert {end.record.facts["answered"] for end in done} == {100}
+    assert max(end.record.facts["under_way"] for end in done) == 4  # two engines, two shards for each, on two CPUs
     assert len({text for _, text in asked}) == 600
     assert 600 < len(asked) <= 600 + 16
     executor.close()
