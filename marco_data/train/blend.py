@@ -88,7 +88,7 @@ def load_blend(path: str | Path, *, verify: bool = False) -> StageBlend:
     weighted = sum(row["tokens"] * row["epochs"] for row in rows)
     entries = tuple(_entry(file, row, tokenizer, weighted, verify=verify) for row in rows)
     if not entries:
-        raise RecipeError(f"`{file}` names no shard: the stage holds nothing", hint=_BUILD)
+        raise RecipeError(f"`{file}` names no shard: the stage holds nothing", hint="build it with more budget or data")
     prefixes = [entry.prefix for entry in entries]
     if twice := [prefix for prefix, times in Counter(prefixes).items() if times > 1]:
         raise RecipeError(f"`{file}` names the shard `{twice[0]}` twice", hint="give it more epochs in one entry")

@@ -17,6 +17,7 @@ from marco_data.train.shuffle import Interleaving, Shuffle
 
 
 @given(st.integers(1, 3000), st.text(max_size=5))
+@settings(deadline=None)
 def test_a_shuffle_is_a_permutation(size: int, key: str):
     shuffle = Shuffle(size, key)
     assert sorted(map(shuffle, range(size))) == list(range(size))
@@ -48,6 +49,7 @@ def test_a_place_outside_an_order_is_refused():
 
 
 @given(st.lists(st.integers(0, 200), min_size=1, max_size=40))
+@settings(deadline=None)
 def test_interleaved_sequences_end_exact_and_are_never_two_samples_off(counts: list[int]):
     even, taken = Interleaving(counts), Counter()
     for number in range(even.size):
