@@ -130,6 +130,7 @@ app.command()(model_info)
 app.command()(train)
 app.command()(upcycle)
 app.command()(export)
+app.command("model-info")(model_info)
 
 
 @app.command()

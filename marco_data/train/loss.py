@@ -41,13 +41,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             logits = in_full_precision(F.linear(part, weight))
             counted = wanted != IGNORED
             target = wanted.clamp_min(0).unsqueeze(1)
-            log_total = logits.logsumexp(1)
-            losses.append((log_total - logits.gather(1, target).squeeze(1)).masked_fill(~counted, 0))
+            of_target = logits.gather(1, target)
+            highest = logits.amax(1, keepdim=True)
+            powers = logits.sub_(highest).exp_()  # in place and once: at 152,000 words this is what takes time here
+            total = powers.sum(1, keepdim=True)
+            losses.append((total.log() + highest - of_target).squeeze(1).masked_fill(~counted, 0))
             if of_hidden is None or of_weight is None:
                 continue
-            grad = logits.sub_(log_total.unsqueeze(1)).exp_()
-            grad.scatter_add_(1, target, torch.full_like(log_total, -1).unsqueeze(1))
-            grad = grad.masked_fill_(~counted.unsqueeze(1), 0).to(hidden.dtype)
+            kept = counted.unsqueeze(1).to(powers.dtype)
+            grad = powers.mul_(kept / total).scatter_add_(1, target, -kept).to(hidden.dtype)
             of_hidden[start : start + chunk] = grad @ weight
             of_weight += grad.T @ part
         per_token = torch.cat(losses)
