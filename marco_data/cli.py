@@ -131,6 +131,9 @@ app.command()(train)
 app.command()(upcycle)
 app.command()(export)
 app.command("model-info")(model_info)
+app.command("model-info")(model_info)
+app.command()(upcycle)
+app.command()(export)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from marco_data.errors import RecipeError
 from marco_data.options import Json
 from marco_data.train.config import ModelConfig
 from marco_data.train.hub import config_of, read_config
-from marco_data.train.slices import cut
+from marco_data.train.slices import cut, settings_of
 
 Dtype = Annotated[str | None, typer.Option(help="bfloat16, float16 or float32.")]
 
@@ -39,17 +39,15 @@ def upcycle(
     """
     sparse = config_of(target)
     dense = read_config(source / "config.json")
-    if router not in ("virtual_group", "random"):
-        raise RecipeError(f"`--router` is `{router}`", hint="it is virtual_group or random")
-    slices = cut(dense, sparse, "virtual_group" if router == "virtual_group" else "random")
+    settings = settings_of(scale, router, drop, seed)
+    slices = cut(dense, sparse, settings.router)
     try:
-        from marco_data.train.upcycle import Settings, probe_tokens, shard_tokens
+        from marco_data.train.upcycle import probe_tokens, shard_tokens
         from marco_data.train.upcycle import upcycle as convert
         from marco_data.train.weights import HubFolder, dtype_named
     except ImportError as error:
         raise _no_torch(error) from error
     precision = None if dtype is None else dtype_named(dtype)
-    settings = Settings(scale=scale, router=router, drop=drop, seed=seed)  # type: ignore[arg-type]
     probe = probe_tokens(sparse.vocab_size) if tokens is None else shard_tokens(tokens, sparse.vocab_size)
     say(f"{slices.slices} slices x {slices.copies} copies = {sparse.num_experts} experts, {slices.width} wide")
     found = convert(HubFolder(source), sparse, out, settings, dtype=precision, tokens=probe, told=say)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.metadata import BytesStorageMetadata, MetadataIndex
 
@@ -66,6 +67,9 @@ class CheckpointFolder:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        if not (self.folder / "config.json").is_file() and (below := sorted(self.folder.glob("*/config.json"))):
+            hint = f"give the folder of one iteration, such as `{below[-1].parent}`"
+            raise RecipeError(f"`{self.folder}` is no checkpoint, but holds {len(below)}", hint=hint)
         said = read_json(self.folder / "config.json")
         self.config = config_in(said, self.folder / "config.json")
         self._shards = self._distributed()
@@ -97,9 +101,10 @@ class CheckpointFolder:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="torch.distributed is", category=UserWarning)  # as asked for
                 dcp.load(wanted, storage_reader=dcp.FileSystemReader(self._shards), no_dist=True)
-        except Exception as error:  # torch wraps what a file raises in an exception of its own
+        except CheckpointException as error:  # no Exception; around it, by rank, what each met
+            told = "; ".join(str(failure[0]).partition("\n")[0] for failure in error.failures.values())
             hint = "a file is missing or damaged: take another checkpoint of the run"
-            raise RecipeError(f"`{name}` in `{self._shards}` cannot be read: {error}", hint=hint) from error
+            raise RecipeError(f"`{name}` in `{self._shards}` cannot be read: {told}", hint=hint) from error
         whole = wanted[self._prefix + name]
         return whole if experts is None else whole[experts.start : experts.stop]
 

@@ -1,4 +1,4 @@
-"""How a dense feed-forward layer is cut into experts: arithmetic, without weights.
+"""How a dense feed-forward layer is cut into experts, and what else upcycling is told: without weights.
 
 In come the sizes of a dense model and of a mixture of experts; out come the number of slices and of copies, or what
 does not fit. Expert e holds slice e % slices of the dense layer's inner dimension, so experts c * slices ...
@@ -6,7 +6,7 @@ does not fit. Expert e holds slice e % slices of the dense layer's inner dimensi
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from marco_data.errors import RecipeError
 from marco_data.train.config import ModelConfig
@@ -19,6 +19,30 @@ _SHARED = (
     *("intermediate_size", "rope_theta", "rms_norm_eps", "tie_word_embeddings"),
 )
 """What upcycling does not change, so both models have to have it alike."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to upcycle. Marco says neither its drop ratio nor its router's start; the method's paper found 0.5 best."""
+
+    scale: Scale = "recipe"
+    router: RouterStart = "virtual_group"
+    drop: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in (("scale", ("recipe", "exact")), ("router", ("virtual_group", "random"))):
+            if getattr(self, name) not in known:
+                raise RecipeError(f"`{name}` is `{getattr(self, name)}`", hint=f"it is one of {', '.join(known)}")
+        if not 0 <= self.drop <= 1:
+            raise RecipeError(f"`drop` is {self.drop}", hint="a share of each expert's neurons, from 0 to 1")
+        if self.seed < 0:
+            raise RecipeError(f"`seed` is {self.seed}", hint="it has to be 0 or more")
+
+
+def settings_of(scale: str, router: str, drop: float, seed: int) -> Settings:
+    """From words of the user's."""
+    return Settings(cast(Scale, scale), cast(RouterStart, router), drop, seed)
 
 
 @dataclass(frozen=True)

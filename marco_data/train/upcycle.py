@@ -12,7 +12,7 @@ which leaves (1 - drop) ** 3 of them whole.) What draws is numpy's default gener
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,29 +26,10 @@ from marco_data.tokens import Shard
 from marco_data.train.config import ModelConfig
 from marco_data.train.divergence import Divergence, Walk, compare
 from marco_data.train.hub import DOWN, GATE_UP, parameter_shapes
-from marco_data.train.slices import RouterStart, Scale, Slices, cut
+from marco_data.train.slices import Settings, Slices, cut
 from marco_data.train.weights import HubFolder, HubWriter, copy_tokenizer, write_json
 
 REPORT = "upcycle.json"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to upcycle. Marco says neither its drop ratio nor its router's start; the method's paper found 0.5 best."""
-
-    scale: Scale = "recipe"
-    router: RouterStart = "virtual_group"
-    drop: float = 0.5
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, known in (("scale", ("recipe", "exact")), ("router", ("virtual_group", "random"))):
-            if getattr(self, name) not in known:
-                raise RecipeError(f"`{name}` is `{getattr(self, name)}`", hint=f"it is one of {', '.join(known)}")
-        if not 0 <= self.drop <= 1:
-            raise RecipeError(f"`drop` is {self.drop}", hint="a share of each expert's neurons, from 0 to 1")
-        if self.seed < 0:
-            raise RecipeError(f"`seed` is {self.seed}", hint="it has to be 0 or more")
 
 
 def dropped(settings: Settings, layer: int, expert: int, width: int) -> npt.NDArray[np.int64]:
