@@ -64,26 +64,23 @@ def test_without_torch_the_remedy_is_told(root: Path):
 
 
 @pytest.mark.slow
-def test_two_processes_train_stop_and_go_on(root: Path):
+def test_two_processes_train_and_what_a_batch_was_made_of_can_be_asked(root: Path):
     pytest.importorskip("torch")
     out = root.parent / "run"
     options = ("--root", root, "--out", out, "--ep", 2, "--log-every", 5, "--checkpoint-every", 10, "--json")
-    first = run(3, *options, "--nproc", 2, "--stop-after", 20)
-    assert first.returncode == 0, first.stderr[-3000:]
-    assert json.loads(first.stdout) | {"loss": 0} == {
+    done = run(3, *options, "--nproc", 2, "--stop-after", 20)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout) | {"loss": 0} == {
         "folder": str(out),
         "iteration": 20,
         "finished": False,
         "loss": 0,
     }
-    second = run(3, *options, "--nproc", 2, "--stop-after", 10)
-    assert second.returncode == 0, second.stderr[-3000:]
-    assert "going on from" in second.stderr
     lines = [json.loads(text) for text in (out / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if line["event"] == "step"]
-    assert [line["iteration"] for line in steps] == [5, 10, 15, 20, 25, 30]
-    assert steps[-1]["loss"] < steps[0]["loss"] - 0.5, "it learns"
-    asked = marco("why", "--stage", 3, "--root", root, "--iteration", 30, "--run", out, "--json")
+    assert [line["iteration"] for line in steps] == [5, 10, 15, 20]
+    assert steps[-1]["loss"] < steps[0]["loss"] - 0.3, "it learns"
+    asked = marco("why", "--stage", 3, "--root", root, "--iteration", 20, "--run", out, "--json")
     assert asked.code == 0, asked.err
     documents = [json.loads(text) for text in asked.out.splitlines()]
     assert sum(document["tokens"] for document in documents) == 8 * (128 + 1)
