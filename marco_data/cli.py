@@ -33,6 +33,7 @@ from marco_data.cli_train_data import (
     settings,
 )
 from marco_data.cli_train_model import model_info
+from marco_data.cli_train_run import train
 from marco_data.errors import MarcoError, RecipeError
 from marco_data.evidence import pairs
 from marco_data.generation.estimate import Estimate
@@ -125,6 +126,11 @@ app.command("build-stage")(build_stage)
 app.command()(retry)
 app.command()(prompts)
 app.command("export-completions")(export_completions)
+app.command()(model_info)
+app.command()(train)
+app.command()(upcycle)
+app.command()(export)
+app.command("model-info")(model_info)
 app.command("model-info")(model_info)
 app.command()(upcycle)
 app.command()(export)

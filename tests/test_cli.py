@@ -45,6 +45,11 @@ SURFACE = {
     "index-benchmarks": {"--family", "--recipe", "--reference", "--field", "--out"},
     "languages": {"--json"},
     "validate": set(),
+    "train": {
+        *("--family", "--recipe", "--root", "--out", "--initial", "--nproc", "--ranks", "--ep", "--micro-batch"),
+        *("--recompute", "--compile", "--checkpoint-every", "--keep", "--log-every"),
+        *("--signatures-every", "--peak-flops", "--stop-after", "--dry-run", "--verify", "--json"),
+    },
     "train-tokenizer": {"--text", "--out", "--vocab-size"},
     "upcycle": {
         *("--from", "--to", "--out", "--scale", "--router", "--drop", "--seed", "--dtype", "--tokens", "--json"),

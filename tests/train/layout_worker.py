@@ -1,0 +1,36 @@
+"""One rank of a job that takes the gradients of one batch: arguments are ep, micro-batch, the output and the dtype."""
+
+import sys
+
+import torch
+
+from marco_data.train.config import CONFIGS
+from marco_data.train.loss import labels_of
+from marco_data.train.model import initial_weight
+from marco_data.train.optimizer import gradient_norm
+from marco_data.train.parallel import Computing, join, sharded
+from marco_data.train.settings import Coefficients
+from marco_data.train.step import forward_backward
+
+
+def main():
+    ep, micro_batch, out, recompute = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4] == "recompute"
+    config = CONFIGS["tiny-moe"]
+    world = join(ep)
+
+    def weights(name, shape):
+        return initial_weight(name, shape, config, 0).double() * (1 if len(shape) == 1 else 5)
+
+    computing = Computing(dtype=torch.float64, master=torch.float64, recompute=recompute)
+    model = sharded(config, world, weights, computing)
+    tokens = torch.randint(0, config.vocab_size, (4, 65), generator=torch.Generator().manual_seed(3))
+    own = tokens[world.rank * 4 // world.ranks : (world.rank + 1) * 4 // world.ranks]
+    done = forward_backward(model, world, own[:, :-1], labels_of(own), None, micro_batch, Coefficients(0.01, 0.001))
+    norm = gradient_norm(model.parameters(), world)
+    whole = {name: parameter.grad.full_tensor() for name, parameter in model.named_parameters()}
+    if world.rank == 0:
+        torch.save({"loss": done.loss, "norm": norm, "gradients": whole, "load": done.load}, out)
+    torch.distributed.destroy_process_group()
+
+
+main()

@@ -1,0 +1,69 @@
+"""The Slurm script, run with Slurm's commands replaced by programs that do what they would on one machine."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "infra" / "train.slurm"
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> dict[str, str]:
+    """An environment in which srun runs its command here, with `python` a program that notes its words and waits."""
+    programs = {
+        "scontrol": f'if [ "$1" = show ]; then printf "n1\\nn2\\n"; else echo "$*" >> {tmp_path}/scontrol; fi',
+        "srun": 'shift; exec "$@"',
+        "scancel": f"kill -TERM $(cat {tmp_path}/pid)",
+        "python": f'echo $$ > {tmp_path}/pid; echo "$*" > {tmp_path}/words\n'
+        f'trap "touch {tmp_path}/saved; exit 1" TERM\n'
+        f"for i in $(seq 200); do [ -e {tmp_path}/finish ] && exit $(cat {tmp_path}/finish); sleep 0.05; done; exit 9",
+    }
+    for name, body in programs.items():
+        path = tmp_path / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/usr/bin/env bash\n{body}\n")
+        path.chmod(0o755)
+    known = {"SLURM_JOB_ID": "77", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "8"}
+    return os.environ | known | {"PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+
+
+def started(slurm: dict[str, str], folder: Path) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(["bash", SCRIPT, "1-4", "--family", "marco-mini"], env=slurm)
+    end = time.monotonic() + 20
+    while not (folder / "words").exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_every_node_starts_torchrun_and_the_job_ends_as_it_does(slurm, tmp_path, code):
+    process = started(slurm, tmp_path)
+    (tmp_path / "finish").write_text(str(code))
+    assert process.wait(20) == code
+    words = (tmp_path / "words").read_text()
+    assert "--nnodes 2 --nproc-per-node 8" in words
+    assert "--rdzv-endpoint n1:29500" in words
+    assert words.endswith("-m marco_data.cli train 1-4 --family marco-mini\n")
+    assert not (tmp_path / "scontrol").exists()
+
+
+def test_notice_of_the_end_reaches_the_run_and_puts_the_job_in_the_queue_again(slurm, tmp_path):
+    process = started(slurm, tmp_path)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert (tmp_path / "saved").exists()
+    assert (tmp_path / "scontrol").read_text() == "requeue 77\n"
+
+
+def test_slurm_s_own_lines_are_well_formed_and_ask_for_what_the_script_relies_on():
+    lines = re.findall(r"^#SBATCH (.*)$", SCRIPT.read_text(), re.MULTILINE)
+    options = dict(re.fullmatch(r"--([a-z-]+)(?:=(\S+))?", line).groups() for line in lines)
+    assert options["ntasks-per-node"] == "1"
+    assert options["signal"] == "B:TERM@120"
+    assert "requeue" in options

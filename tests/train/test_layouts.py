@@ -1,0 +1,68 @@
+"""Gradients of one batch are the same however the ranks share model and data; fp64, so that 1e-12 means something."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from marco_data.errors import RecipeError  # noqa: E402
+from marco_data.train.config import CONFIGS  # noqa: E402
+from marco_data.train.settings import check_layout  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+HERE = Path(__file__).parent
+LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+
+
+def gradients(folder: Path, ranks: int, ep: int, micro_batch: int, recompute: str = "keep"):
+    out = folder / f"{ranks}-{ep}-{micro_batch}.pt"
+    command = [sys.executable, *LAUNCH, ranks, HERE / "layout_worker.py", ep, micro_batch, out, recompute]
+    environment = os.environ | {"PYTHONPATH": str(HERE.parents[1]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return torch.load(out)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return gradients(tmp_path_factory.mktemp("alone"), 1, 1, 4)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "ep", "micro_batch", "recompute"),
+    [
+        pytest.param(2, 1, 2, "keep", id="two ranks of data"),
+        pytest.param(2, 2, 2, "keep", id="experts over two ranks"),
+        pytest.param(4, 2, 1, "recompute", id="experts over two ranks, twice, activations computed again"),
+    ],
+)
+def test_gradients_do_not_depend_on_how_ranks_share_the_work(alone, tmp_path, ranks, ep, micro_batch, recompute):
+    shared = gradients(tmp_path, ranks, ep, micro_batch, recompute)
+    assert shared["loss"] == pytest.approx(alone["loss"], rel=1e-13)
+    assert torch.equal(shared["load"], alone["load"])
+    assert shared["gradients"].keys() == alone["gradients"].keys()
+    apart = {
+        name: float((shared["gradients"][name] - own).abs().max() / own.abs().max())
+        for name, own in alone["gradients"].items()
+    }
+    assert {name: by for name, by in apart.items() if not by <= 1e-12} == {}
+    expected = torch.stack([own.square().sum() for own in alone["gradients"].values()]).sum().sqrt()
+    assert float(shared["norm"]) == pytest.approx(float(expected), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "ep", "told"),
+    [
+        pytest.param(4, 3, "does not divide", id="ranks"),
+        pytest.param(32, 32, "16 experts", id="experts"),
+        pytest.param(10, 2, "5 equal shards", id="an expert's rows"),
+    ],
+)
+def test_a_layout_that_cannot_be_is_refused_before_a_rank_is_started(ranks, ep, told):
+    with pytest.raises(RecipeError, match=told):
+        check_layout(CONFIGS["tiny-moe"], ranks, ep)

@@ -1,0 +1,112 @@
+"""What a run says of itself is what its data and its model say, counted another way."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import tiny_run  # noqa: E402
+
+from marco_data.errors import MarcoError  # noqa: E402
+from marco_data.train.batches import Samples, documents_of  # noqa: E402
+from marco_data.train.schedule import Piece, Schedule  # noqa: E402
+from marco_data.train.settings import stage_tokens  # noqa: E402
+from marco_data.train.spikes import SpikePolicy  # noqa: E402
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Two threads of a model this small wait for each other longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    made = tmp_path_factory.mktemp("stages")
+    tiny_run.write_stages(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def out(folder) -> Path:
+    """A run whose lines are of three iterations each."""
+    out = folder / "out"
+    tiny_run.run(folder, out, log_every=3, signatures_every=5, checkpoint_every=6, peak_flops=1e9)
+    return out
+
+
+def test_tokens_by_source_are_those_of_the_samples_that_were_trained_on(folder, out):
+    plan = tiny_run.plan_of(folder)
+    for stage, last in ((plan.stages[0], 9), (plan.stages[1], 15)):
+        counted: Counter[str] = Counter()
+        samples = Samples(stage)
+        for number in range(stage.samples // tiny_run.BATCH * tiny_run.BATCH):
+            for source in samples[number].sources[1:]:
+                counted[plan.sources[source][2]] += 1
+        [line] = [line for line in tiny_run.lines_of(out) if line["iteration"] == last]
+        assert {row["source"]: row["seen"] for row in line["sources"]} == counted
+        for row in line["sources"]:
+            assert row["seen"] == pytest.approx(row["planned"], abs=2 * tiny_run.SEQUENCE)
+
+
+def test_losses_by_language_add_up_to_the_loss(out):
+    for line in tiny_run.lines_of(out):
+        languages = Counter(row["language"] for row in line["sources"])
+        assert line["loss_by_language"].keys() == languages.keys()
+        assert min(line["loss_by_language"].values()) <= line["loss"] <= max(line["loss_by_language"].values())
+
+
+def test_a_line_has_speed_waiting_and_mfu_by_its_formula(out):
+    [start] = tiny_run.lines_of(out, "start")
+    for line in tiny_run.lines_of(out):
+        assert line["step_tokens"] == line["steps"] * tiny_run.BATCH * tiny_run.SEQUENCE
+        assert line["tokens_per_second"] == pytest.approx(line["step_tokens"] / line["seconds"])
+        assert line["mfu"] == pytest.approx(line["tokens_per_second"] * start["flops_per_token"] / 1e9)
+        assert 0 <= line["data_wait_seconds"] <= line["seconds"]
+        assert len(line["experts"]) == 2
+        assert line["dead_experts"] == sum(row["dead"] for row in line["experts"])
+
+
+def test_a_signature_counts_every_choice_of_an_expert_under_its_token_s_language(folder, out):
+    plan = tiny_run.plan_of(folder)
+    samples = Samples(plan.stages[0])
+    saved = np.load(out / "signatures" / "iteration-00000005.npz")
+    counted: Counter[str] = Counter()
+    for number in range(4 * tiny_run.BATCH, 5 * tiny_run.BATCH):
+        for source in samples[number].sources[:-1]:
+            counted[plan.sources[source][0]] += tiny_run.MODEL.num_experts_per_tok
+    for language, counts in zip(saved["languages"].tolist(), saved["counts"], strict=True):
+        assert counts.sum(-1).tolist() == [counted[language]] * 2
+    assert [line["iteration"] for line in tiny_run.lines_of(out, "signature")] == [5, 10, 15]
+
+
+def test_losses_that_are_no_numbers_are_skipped_name_their_documents_and_stop_the_run(folder, tmp_path):
+    plan = tiny_run.plan_of(folder)
+    schedule = Schedule(1e30, 0, (Piece(), Piece()), stage_tokens(plan, tiny_run.BATCH))
+    wild = {"schedule": schedule, "spikes": SpikePolicy(most_skipped=3)}
+    with pytest.raises(MarcoError, match="3 steps in a row were skipped"):
+        tiny_run.run(folder, tmp_path, settings=wild)
+    spikes = tiny_run.lines_of(tmp_path, "spike")
+    assert [(line["verdict"], line["skipped"]) for line in spikes] == [("not_finite", True)] * 3
+    for line in spikes:
+        uses = documents_of(plan.stage(1), line["stage_iteration"], tiny_run.BATCH)
+        there = {(use.sample, use.prefix, use.document) for use in uses}
+        named = [(row["sample"], row["prefix"], row["document"]) for row in line["documents"]]
+        assert len(set(named)) == 5
+        assert set(named) <= there
+
+
+def test_activations_computed_again_change_nothing(folder, tmp_path):
+    settings = {"precision": "fp64"}
+    tiny_run.run(folder, tmp_path / "a", settings=settings, micro_batch=4, stop_after=4)
+    tiny_run.run(folder, tmp_path / "b", settings=settings, micro_batch=4, stop_after=4, recompute=True)
+    first, second = ([line["loss"] for line in tiny_run.lines_of(tmp_path / name)] for name in "ab")
+    assert first == pytest.approx(second, abs=1e-12)
