@@ -1,6 +1,7 @@
 """The pool of engines: every request is answered by its own completion, once, whatever dies meanwhile."""
 
 import asyncio
+import itertools
 import os
 import signal
 import subprocess
@@ -143,10 +144,12 @@ def test_the_engine_that_has_least_to_do_is_asked():
     async def go() -> None:
         generator = RayGenerator([slow, fast])
         waiting = {asyncio.ensure_future(generator.complete(request(text))) for text in texts(16)}
-        for text in texts(300)[16:]:  # one more as soon as one has ended
-            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            waiting.add(asyncio.ensure_future(generator.complete(request(text))))
-        await asyncio.gather(*waiting)
+        rest = iter(texts(300)[16:])
+        while waiting:  # as many more as have ended, so that both have work all the time
+            ended, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            waiting |= {
+                asyncio.ensure_future(generator.complete(request(text))) for text in itertools.islice(rest, len(ended))
+            }
         await generator.close()
         slow.engine.end()
         fast.engine.end()
