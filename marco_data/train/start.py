@@ -30,7 +30,9 @@ def start(
         # Sums over threads are added up in another order for another number of them; torchrun gives a rank one, too.
         torch.set_num_threads(1)
     try:
-        return train(plan, settings, running, world, weights, say=say)
+        ended = train(plan, settings, running, world, weights, say=say)
+        dist.barrier()  # gloo ends a process whose threads still wait for another that has gone
+        return ended
     finally:
         dist.destroy_process_group()
 

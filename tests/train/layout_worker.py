@@ -30,6 +30,8 @@ def main():
     whole = {name: parameter.grad.full_tensor() for name, parameter in model.named_parameters()}
     if world.rank == 0:
         torch.save({"loss": done.loss, "norm": norm, "gradients": whole, "load": done.load}, out)
+    # Nobody leaves before all are done: gloo ends a process whose threads still wait for another that has gone.
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
