@@ -7,9 +7,9 @@ so that it is text nobody else has, or what ANSWERS says.
 import os
 import time
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from small_corpus import prose
+from small_corpus import CODES, prose, recipe_values
 
 from marco_data.generation.generator import ERROR, Ask, Completion, Request, Sampling
 from marco_data.generation.maker import Made, Maker, Seed
@@ -46,6 +46,17 @@ class Translate(Reprint):
     part: ClassVar[str] = "multilingual_qa"
     replaces: ClassVar[bool] = False
     translates: ClassVar[bool] = True
+
+
+def rewriting(corpus: Path) -> dict[str, Any]:
+    """The recipe over a corpus in which every document is a seed of `Reprint`; its generator is called `tiny`."""
+    values = recipe_values(corpus)
+    values["generators"] = {"tiny": {"model": "nobody/tiny", "revision": "1"}}
+    values["generate"] = {
+        "rephrase": {"maker": "generation_makers:Reprint", "generator": "tiny", "languages": list(CODES)}
+    }
+    values["mixture"] |= {"rephrase": {"weight": 1}}
+    return values
 
 
 def number_of(code: str, head: str) -> int:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from command_line import marco
 from fake_server import CUT_SHORT, GARBAGE, HUNG_UP, FakeServer, Reply, answered, refused
-from generation_makers import model
+from generation_makers import model, rewriting
 from roots import digests
-from small_corpus import CODES, recipe_values, write_corpus, write_recipe
+from small_corpus import write_corpus, write_recipe
 
 from marco_data.generation.generator import Request, Sampling
 
@@ -33,13 +33,7 @@ def bad(number: int, body: dict[str, Any]) -> Reply | None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("served")
-    values = recipe_values(write_corpus(folder / "corpus"))
-    values["generators"] = {"tiny": {"model": "nobody/tiny", "revision": "1"}}
-    values["generate"] = {
-        "rephrase": {"maker": "generation_makers:Reprint", "generator": "tiny", "languages": list(CODES)}
-    }
-    values["mixture"] |= {"rephrase": {"weight": 1}}
-    write_recipe(folder / "recipe.yaml", values)
+    write_recipe(folder / "recipe.yaml", rewriting(write_corpus(folder / "corpus")))
     return folder
 
 

@@ -9,8 +9,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from generation_makers import rewriting
 from roots import digests
-from small_corpus import CODES, recipe_values, write_corpus, write_recipe
+from small_corpus import write_corpus, write_recipe
 
 RUN = "from marco_data.cli import main; main()"
 KILLS = 6
@@ -32,14 +33,8 @@ def environment(folder: Path, asked: str) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("killed")
-    values = recipe_values(write_corpus(folder / "corpus"))
-    values["generators"] = {"slow": {"model": "nobody/tiny", "revision": "1"}}
-    values["generate"] = {
-        "rephrase": {"maker": "generation_makers:Reprint", "generator": "slow", "languages": list(CODES)}
-    }
-    values["mixture"] |= {"rephrase": {"weight": 1}}
-    write_recipe(folder / "recipe.yaml", values)
-    write_recipe(folder / "pools.yaml", {"slow": {"kind": "scripted", "script": "generation_makers:slow_model"}})
+    write_recipe(folder / "recipe.yaml", rewriting(write_corpus(folder / "corpus")))
+    write_recipe(folder / "pools.yaml", {"tiny": {"kind": "scripted", "script": "generation_makers:slow_model"}})
     return folder
 
 

@@ -25,27 +25,11 @@ HERE = Path(__file__).parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE}", "OMP_NUM_THREADS": "1"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """A sum over two threads is added up in another order than over one, as in the processes that tests start."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    made = tmp_path_factory.mktemp("stages")
-    tiny_run.write_stages(made)
-    return made
-
-
-@pytest.fixture(scope="module")
-def straight(folder) -> Path:
+def straight(stages) -> Path:
     """A run of all 15 iterations without a stop."""
-    out = folder / "straight"
-    assert tiny_run.run(folder, out).finished
+    out = stages / "straight"
+    assert tiny_run.run(stages, out).finished
     return out
 
 
@@ -53,17 +37,17 @@ EXACT = {"precision": "fp64"}  # the order of sums differs between layouts, and 
 
 
 @pytest.fixture(scope="module")
-def exact(folder) -> Path:
+def exact(stages) -> Path:
     """The same run in fp64, its batches in one piece."""
-    out = folder / "exact"
-    assert tiny_run.run(folder, out, settings=EXACT, micro_batch=4).finished
+    out = stages / "exact"
+    assert tiny_run.run(stages, out, settings=EXACT, micro_batch=4).finished
     return out
 
 
 @contextmanager
-def started(folder: Path, out: Path, *launch: str, **options):
+def started(stages: Path, out: Path, *launch: str, **options):
     """The run as processes of their own; whatever is left of them is killed."""
-    command = [sys.executable, *launch, HERE / "tiny_run.py", folder, out, json.dumps(options)]
+    command = [sys.executable, *launch, HERE / "tiny_run.py", stages, out, json.dumps(options)]
     process = subprocess.Popen(
         [*map(str, command)], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -93,48 +77,48 @@ def test_a_run_learns_every_batch_of_its_stages_in_their_order(straight):
 
 
 @pytest.mark.parametrize("in_background", [True, False])
-def test_a_stopped_run_goes_on_bit_for_bit_and_tells_the_same(folder, straight, tmp_path, in_background):
-    assert not tiny_run.run(folder, tmp_path, stop_after=5, in_background=in_background).finished
-    assert not tiny_run.run(folder, tmp_path, stop_after=4, in_background=in_background).finished  # a stage's end
-    assert tiny_run.run(folder, tmp_path, in_background=in_background).finished
+def test_a_stopped_run_goes_on_bit_for_bit_and_tells_the_same(stages, straight, tmp_path, in_background):
+    assert not tiny_run.run(stages, tmp_path, stop_after=5, in_background=in_background).finished
+    assert not tiny_run.run(stages, tmp_path, stop_after=4, in_background=in_background).finished  # a stage's end
+    assert tiny_run.run(stages, tmp_path, in_background=in_background).finished
     assert tiny_run.digest(tmp_path) == tiny_run.digest(straight)
     assert tiny_run.untimed(tmp_path) == tiny_run.untimed(straight)
 
 
-def test_a_finished_run_is_left_as_it_is(folder, straight):
+def test_a_finished_run_is_left_as_it_is(stages, straight):
     before = tiny_run.digest(straight)
-    assert tiny_run.run(folder, straight).finished
+    assert tiny_run.run(stages, straight).finished
     assert tiny_run.digest(straight) == before
 
 
-def test_a_run_killed_at_any_step_goes_on_bit_for_bit(folder, straight, tmp_path):
+def test_a_run_killed_at_any_step_goes_on_bit_for_bit(stages, straight, tmp_path):
     cut = random.Random(0).randrange(5, 12)
-    with started(folder, tmp_path) as process:
+    with started(stages, tmp_path) as process:
         metrics = tmp_path / "metrics.jsonl"
         wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > cut, process)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert tiny_run.run(folder, tmp_path).finished
+    assert tiny_run.run(stages, tmp_path).finished
     assert tiny_run.digest(tmp_path) == tiny_run.digest(straight)
     assert tiny_run.untimed(tmp_path) == tiny_run.untimed(straight)
 
 
-def test_a_run_killed_in_the_middle_of_a_checkpoint_goes_on_from_the_one_before(folder, straight, tmp_path):
-    tiny_run.run(folder, tmp_path, stop_after=4)
-    with started(folder, tmp_path, slow=True) as process:
+def test_a_run_killed_in_the_middle_of_a_checkpoint_goes_on_from_the_one_before(stages, straight, tmp_path):
+    tiny_run.run(stages, tmp_path, stop_after=4)
+    with started(stages, tmp_path, slow=True) as process:
         wait_for((tmp_path / "written").exists, process)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert list((tmp_path).glob("*.partial/*.distcp")), "it was killed while it wrote"
     assert newest(tmp_path).name == "iteration-00000004"
-    assert tiny_run.run(folder, tmp_path).finished
+    assert tiny_run.run(stages, tmp_path).finished
     assert tiny_run.digest(tmp_path) == tiny_run.digest(straight)
     assert not list((tmp_path).glob("*.partial"))
 
 
-def test_sigterm_writes_a_checkpoint_of_all_ranks_and_fewer_ranks_go_on(folder, exact, tmp_path):
+def test_sigterm_writes_a_checkpoint_of_all_ranks_and_fewer_ranks_go_on(stages, exact, tmp_path):
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    with started(folder, tmp_path, *launch, ep=2, checkpoint_every=1000, settings=EXACT, micro_batch=2) as process:
+    with started(stages, tmp_path, *launch, ep=2, checkpoint_every=1000, settings=EXACT, micro_batch=2) as process:
         metrics = tmp_path / "metrics.jsonl"
         wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 3, process)
         process.terminate()
@@ -143,7 +127,7 @@ def test_sigterm_writes_a_checkpoint_of_all_ranks_and_fewer_ranks_go_on(folder, 
     cut = len(tiny_run.lines_of(tmp_path))
     assert 3 <= cut < 15
     assert newest(tmp_path).name == f"iteration-{cut:08d}"
-    assert tiny_run.run(folder, tmp_path, settings=EXACT, micro_batch=4).finished
+    assert tiny_run.run(stages, tmp_path, settings=EXACT, micro_batch=4).finished
     both, alone = tiny_run.lines_of(tmp_path), tiny_run.lines_of(exact)
     assert [line["iteration"] for line in both] == list(range(1, 16))
     for ours, theirs in zip(both, alone, strict=True):
@@ -152,10 +136,10 @@ def test_sigterm_writes_a_checkpoint_of_all_ranks_and_fewer_ranks_go_on(folder, 
         assert seen[0] == seen[1], "the same data, whatever the ranks"
 
 
-def test_a_checkpoint_of_one_rank_is_gone_on_with_by_two_that_share_experts(folder, exact, tmp_path):
-    tiny_run.run(folder, tmp_path, stop_after=12, settings=EXACT, micro_batch=4)
+def test_a_checkpoint_of_one_rank_is_gone_on_with_by_two_that_share_experts(stages, exact, tmp_path):
+    tiny_run.run(stages, tmp_path, stop_after=12, settings=EXACT, micro_batch=4)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    with started(folder, tmp_path, *launch, ep=2, settings=EXACT, micro_batch=2) as process:
+    with started(stages, tmp_path, *launch, ep=2, settings=EXACT, micro_batch=2) as process:
         said, _ = process.communicate(timeout=90)
         assert process.returncode == 0, said
     for ours, theirs in zip(tiny_run.lines_of(tmp_path), tiny_run.lines_of(exact), strict=True):
@@ -166,25 +150,25 @@ def test_a_checkpoint_of_one_rank_is_gone_on_with_by_two_that_share_experts(fold
     assert len({expert.numpy().tobytes() for expert in experts}) == len(experts) == tiny_run.MODEL.num_experts
 
 
-def test_a_damaged_checkpoint_stops_the_run_before_it_trains(folder, tmp_path):
-    tiny_run.run(folder, tmp_path, stop_after=5)
+def test_a_damaged_checkpoint_stops_the_run_before_it_trains(stages, tmp_path):
+    tiny_run.run(stages, tmp_path, stop_after=5)
     path = newest(tmp_path)
     [data] = path.glob("*.distcp")
     whole = data.read_bytes()
     data.write_bytes(whole[:-100])
     with pytest.raises(RecipeError, match=r"__0_0\.distcp. has .* bytes, not .*\n\nhint: remove .*iteration-00000004"):
-        tiny_run.run(folder, tmp_path)
+        tiny_run.run(stages, tmp_path)
     data.unlink()
     with pytest.raises(RecipeError, match="is gone"):
-        tiny_run.run(folder, tmp_path)
+        tiny_run.run(stages, tmp_path)
     data.write_bytes(whole)
-    assert tiny_run.run(folder, tmp_path, stop_after=1).iteration == 6
+    assert tiny_run.run(stages, tmp_path, stop_after=1).iteration == 6
 
 
-def test_other_settings_or_data_than_a_run_began_with_are_refused_by_name(folder, tmp_path):
-    tiny_run.run(folder, tmp_path / "out", stop_after=1)
+def test_other_settings_or_data_than_a_run_began_with_are_refused_by_name(stages, tmp_path):
+    tiny_run.run(stages, tmp_path / "out", stop_after=1)
     with pytest.raises(RecipeError, match=r"`expert_bias_rate` was 0\.0, is 0\.1"):
-        tiny_run.run(folder, tmp_path / "out", settings={"expert_bias_rate": 0.1})
+        tiny_run.run(stages, tmp_path / "out", settings={"expert_bias_rate": 0.1})
     tiny_run.write_stage(tmp_path, [([30] * 30, 1.0)], stage=1)
     tiny_run.write_stage(tmp_path, [([25] * 40, 1.0)], stage=2)
     with pytest.raises(RecipeError, match="the data is not what the checkpoint was trained on"):

@@ -19,32 +19,16 @@ from marco_data.train.spikes import SpikePolicy  # noqa: E402
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Two threads of a model this small wait for each other longer than they compute."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    made = tmp_path_factory.mktemp("stages")
-    tiny_run.write_stages(made)
-    return made
-
-
-@pytest.fixture(scope="module")
-def out(folder) -> Path:
+def out(stages) -> Path:
     """A run whose lines are of three iterations each."""
-    out = folder / "out"
-    tiny_run.run(folder, out, log_every=3, signatures_every=5, checkpoint_every=6, peak_flops=1e9)
+    out = stages / "out"
+    tiny_run.run(stages, out, log_every=3, signatures_every=5, checkpoint_every=6, peak_flops=1e9)
     return out
 
 
-def test_tokens_by_source_are_those_of_the_samples_that_were_trained_on(folder, out):
-    plan = tiny_run.plan_of(folder)
+def test_tokens_by_source_are_those_of_the_samples_that_were_trained_on(stages, out):
+    plan = tiny_run.plan_of(stages)
     for stage, last in ((plan.stages[0], 9), (plan.stages[1], 15)):
         counted: Counter[str] = Counter()
         samples = Samples(stage)
@@ -75,8 +59,8 @@ def test_a_line_has_speed_waiting_and_mfu_by_its_formula(out):
         assert line["dead_experts"] == sum(row["dead"] for row in line["experts"])
 
 
-def test_a_signature_counts_every_choice_of_an_expert_under_its_token_s_language(folder, out):
-    plan = tiny_run.plan_of(folder)
+def test_a_signature_counts_every_choice_of_an_expert_under_its_token_s_language(stages, out):
+    plan = tiny_run.plan_of(stages)
     samples = Samples(plan.stages[0])
     saved = np.load(out / "signatures" / "iteration-00000005.npz")
     counted: Counter[str] = Counter()
@@ -88,12 +72,12 @@ def test_a_signature_counts_every_choice_of_an_expert_under_its_token_s_language
     assert [line["iteration"] for line in tiny_run.lines_of(out, "signature")] == [5, 10, 15]
 
 
-def test_losses_that_are_no_numbers_are_skipped_name_their_documents_and_stop_the_run(folder, tmp_path):
-    plan = tiny_run.plan_of(folder)
+def test_losses_that_are_no_numbers_are_skipped_name_their_documents_and_stop_the_run(stages, tmp_path):
+    plan = tiny_run.plan_of(stages)
     schedule = Schedule(1e30, 0, (Piece(), Piece()), stage_tokens(plan, tiny_run.BATCH))
     wild = {"schedule": schedule, "spikes": SpikePolicy(most_skipped=3)}
     with pytest.raises(MarcoError, match="3 steps in a row were skipped"):
-        tiny_run.run(folder, tmp_path, settings=wild)
+        tiny_run.run(stages, tmp_path, settings=wild)
     spikes = tiny_run.lines_of(tmp_path, "spike")
     assert [(line["verdict"], line["skipped"]) for line in spikes] == [("not_finite", True)] * 3
     for line in spikes:
@@ -104,9 +88,9 @@ def test_losses_that_are_no_numbers_are_skipped_name_their_documents_and_stop_th
         assert set(named) <= there
 
 
-def test_activations_computed_again_change_nothing(folder, tmp_path):
+def test_activations_computed_again_change_nothing(stages, tmp_path):
     settings = {"precision": "fp64"}
-    tiny_run.run(folder, tmp_path / "a", settings=settings, micro_batch=4, stop_after=4)
-    tiny_run.run(folder, tmp_path / "b", settings=settings, micro_batch=4, stop_after=4, recompute=True)
+    tiny_run.run(stages, tmp_path / "a", settings=settings, micro_batch=4, stop_after=4)
+    tiny_run.run(stages, tmp_path / "b", settings=settings, micro_batch=4, stop_after=4, recompute=True)
     first, second = ([line["loss"] for line in tiny_run.lines_of(tmp_path / name)] for name in "ab")
     assert first == pytest.approx(second, abs=1e-12)
