@@ -24,7 +24,7 @@ SEEDS = (0, 1, 2)
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.proof", description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="where data and results lie, and are found again")
-    parser.add_argument("--tokens", type=int, default=1_500_000, help="that an arm is trained on (1,500,000)")
+    parser.add_argument("--tokens", type=int, default=corpora.TOKENS, help=f"of an arm ({corpora.TOKENS:,})")
     parser.add_argument("--runs", type=int, default=2, help="at once, a thread each; 0: only report (2)")
     parser.add_argument("--arms", default=",".join(ARMS), help="of them (all)")
     arguments = parser.parse_args()

@@ -11,7 +11,6 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from marco_data.train.config import ModelConfig
 from marco_data.train.export import CheckpointFolder, export
 from marco_data.train.loop import Running
 from marco_data.train.model import CausalLM, initial_weight
+from marco_data.train.parallel import Weights
 from marco_data.train.slices import Settings as Upcycling
 from marco_data.train.start import start
 from marco_data.train.upcycle import upcycle
@@ -169,22 +169,23 @@ def _judged(folder: Path, place: Path, config: ModelConfig, seed: int, initial: 
     end = documents[next(iter(documents))][0]["ids"][-1]
     model = CausalLM(config)
 
-    def judged(iteration: int, tensor: Callable[[str, tuple[int, ...]], torch.Tensor]) -> dict[str, Any]:
+    def judged(iteration: int, weights: Weights) -> dict[str, Any]:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                parameter.copy_(tensor(name, tuple(parameter.shape)))
-        by_language = losses(model, documents, end, SEQUENCE)
-        return {"tokens": iteration * SEQUENCE * BATCH, "languages": by_language}
+                parameter.copy_(weights(name, tuple(parameter.shape)))
+        return {"tokens": iteration * SEQUENCE * BATCH, "languages": losses(model, documents, end, SEQUENCE)}
 
     if initial is None:
         said = [judged(0, lambda name, shape: initial_weight(name, shape, config, seed))]
     else:
-        hub = HubFolder(initial)
-        said = [judged(0, lambda name, _: hub.tensor(name))]
+        said = [judged(0, _weights(HubFolder(initial)))]
     for checkpoint in sorted(place.glob("iteration-*")):
-        weights = CheckpointFolder(checkpoint)
-        said.append(judged(_iteration(checkpoint), lambda name, _, w=weights: w.tensor(name)))
+        said.append(judged(_iteration(checkpoint), _weights(CheckpointFolder(checkpoint))))
     return said
+
+
+def _weights(folder: HubFolder | CheckpointFolder) -> Weights:
+    return lambda name, _: folder.tensor(name)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ from marco_data.storage import Storage
 from marco_data.tokenizer import END_OF_DOCUMENT, Tokenizer
 from marco_data.tokens import ShardWriter, token_dtype
 
+TOKENS = 1_500_000
+"""That an arm is trained on, where nothing else is asked for."""
 VOCABULARY = 4096
 WEIGHTS = {"pages": 11, "web": 5, "texts": 84}
 """Per cent of a stage: what the pipeline keeps of each, roughly."""

@@ -26,7 +26,6 @@ def windows(ids: Sequence[int], end: int, length: int) -> Iterator[tuple[list[in
         yield given[start : start + length], list(ids[start : start + length])
 
 
-@torch.no_grad()
 def losses(
     model: CausalLM, documents: Documents, end: int, length: int, batch: int = 32
 ) -> dict[str, dict[str, float]]:
@@ -47,8 +46,9 @@ def losses(
         labels = np.full((len(part), length), IGNORED, np.int64)
         for at, (_, given, wanted) in enumerate(part):
             inputs[at, : len(given)], labels[at, : len(wanted)] = given, wanted
-        found = model(torch.from_numpy(inputs), torch.from_numpy(labels)).losses.double().sum(1).tolist()
-        for (language, _, wanted), nats in zip(part, found, strict=True):
+        with torch.no_grad():
+            out = model(torch.from_numpy(inputs), torch.from_numpy(labels))
+        for (language, _, wanted), nats in zip(part, out.losses.double().sum(1).tolist(), strict=True):
             said[language]["nats"] += nats
             said[language]["tokens"] += len(wanted)
     return said

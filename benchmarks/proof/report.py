@@ -17,7 +17,7 @@ import torch
 from benchmarks.proof import compare, noise
 from benchmarks.proof.arms import ARMS, BATCH, DENSE, DENSE_ARM, SEQUENCE, SPARSE
 from benchmarks.proof.compare import Result
-from benchmarks.proof.corpora import HELD_OUT_TOKENS, MORE, VOCABULARY
+from benchmarks.proof.corpora import HELD_OUT_TOKENS, MORE, TOKENS, VOCABULARY
 from benchmarks.proof.held_out import bits_per_byte, nats_per_token
 from benchmarks.proof.plot import Bars, Curve, Spread, bars, curves
 from benchmarks.proof.texts import HELD_OUT_PERCENT, LANGUAGES, TOKENIZER_PERCENT
@@ -55,12 +55,12 @@ def pictures(results: Results) -> dict[str, str]:
         found = [Curve(name, compare.over_tokens(results[name], nats_per_token)) for name in names if results.get(name)]
         if found:
             drawn[file] = curves(title, "million tokens of this arm", "nats a token", found)
-    names = [name for name in (*DATA_ARMS, "upcycled-drop") if results.get(name)]
-    if names:
-        languages = sorted(compare.last(results[names[0]][0]))
+    there = [name for name in (*DATA_ARMS, "upcycled-drop") if results.get(name)]
+    if there:
+        languages = sorted(compare.last(results[there[0]][0]))
         found_bars = [
             Bars(name, [compare.at_the_end(results[name], compare.of_language(code)) for code in languages])
-            for name in names
+            for name in there
         ]
         short = [code.partition("_")[0] for code in languages]
         drawn["languages.svg"] = bars("Held-out loss by language, at the end", "nats a token", short, found_bars)
@@ -171,28 +171,30 @@ def _how(made: Mapping[str, Any], results: Results) -> list[str]:
         if results.get(name) and results[name][0]["divergence"] is not None
     }
     dense = results.get(DENSE_ARM, ())
+    fewer = "" if made["tokens"] == TOKENS else f" --tokens {made['tokens']}"
     return [
         "## How it was made",
         "",
-        f"`python -m benchmarks.proof --folder FOLDER`, {made['tokens']:,} tokens an arm, "
+        f"`python -m benchmarks.proof --folder FOLDER{fewer}`: {made['tokens']:,} tokens an arm, "
         f"{' to '.join(map(str, sorted({seeds[0], seeds[-1]})))} seeds an arm; {seconds / 60:,.0f} CPU minutes of "
         f"training in all, one thread a run, on {os.cpu_count()} shared cores. torch {torch.__version__}, Python "
-        f"{platform.python_version()}. The design was fixed before the first run and no figure was looked for again.",
+        f"{platform.python_version()}. Rates of noise, mixture and schedule were chosen before any arm was compared.",
         "",
         f"**Model.** Qwen3-MoE, {SPARSE.num_hidden_layers} layers of width {SPARSE.hidden_size}, {SPARSE.num_experts} "
         f"experts of {SPARSE.moe_intermediate_size} with {SPARSE.num_experts_per_tok} chosen: "
         f"{SPARSE.parameters():,} parameters, {SPARSE.active_parameters():,} active. The dense one has "
         f"{DENSE.parameters():,}. Sequences of {SEQUENCE}, {BATCH} a step, AdamW, fp32, learning rate 3e-3 after a "
         "warm-up of a fifteenth of the tokens, falling to 3e-4 in stage 2 (constant in stage 1); the trainer's own "
-        "loop and checkpoints. A seed decides the first weights and the order of the data.",
+        "loop and checkpoints. A seed decides the first weights and the order of the data."
+        + (f" The default is {TOKENS:,} tokens an arm: these models are further from their best." if fewer else ""),
         "",
         f"**One crawl.** {crawl['texts'][0]:,} texts ({crawl['texts'][1] / 1e6:.1f} MB), {crawl['web'][0]:,} web "
         f"documents that others extracted ({crawl['web'][1] / 1e6:.1f} MB) and {crawl['pages'][0]:,} HTML pages "
         f"({crawl['pages'][1] / 1e6:.1f} MB), of {len(LANGUAGES)} languages ({', '.join(LANGUAGES)}) and others. The "
         "texts are clean documents with noise planted over them, as "
         + ", ".join(f"{kind} {count:,}" for kind, count in made["noise"].items())
-        + f". Rates are a choice: {noise.MOJIBAKE:.0%} read in a wrong charset, {noise.BOILERPLATE:.0%} with menus around "
-        f"them, {noise.REPEATED:.0%} stuttering, {noise.COPIED:.0%} there {noise.COPIES} times more.",
+        + f". Rates are a choice: {noise.MOJIBAKE:.0%} read in a wrong charset, {noise.BOILERPLATE:.0%} with menus"
+        f" around them, {noise.REPEATED:.0%} stuttering, {noise.COPIED:.0%} there {noise.COPIES} times more.",
         "",
         "**Curated** is stage 2 of a family that `marco-data build-stage` made of the crawl's files, no step switched "
         f"off and no language declared: of {books['read']:,} documents {passed:,} passed; "
