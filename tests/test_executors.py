@@ -164,3 +164,16 @@ def test_an_interrupt_whose_exception_was_dropped_is_heard_all_the_same():
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_what_breaks_because_of_an_interrupt_is_told_as_the_interrupt():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), Interrupts():
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            raise OSError("the raylet has gone")
+        with pytest.raises(OSError), Interrupts():
+            raise OSError("nobody interrupted")
+    finally:
+        signal.signal(signal.SIGINT, before)
