@@ -13,7 +13,7 @@ pytest.importorskip("warcio")
 
 from benchmarks.proof import compare
 from benchmarks.proof.corpora import write_stage
-from benchmarks.proof.noise import planted
+from benchmarks.proof.noise import kind_of, planted
 from benchmarks.proof.plot import Bars, Curve, Spread, bars, curves
 from benchmarks.proof.texts import HELD_OUT, TOKENIZER, TRAINING, Text, use_of, visible_text, without_twins
 from marco_data.tokenizer import Tokenizer, train_tokenizer
@@ -63,6 +63,7 @@ def test_noise_is_a_function_of_the_documents_and_loses_none(clean):
 def test_every_kind_of_noise_is_there_and_mojibake_can_be_undone(clean):
     crawl, kinds = planted(clean, [Text("o", "Прывітанне", "")])
     assert {"mojibake", "boilerplate", "repeated", "copy", "near copy", "other language", "no language"} < set(kinds)
+    assert Counter(kind_of(document.id) for document in crawl) == kinds
     texts = {document.id: document.text for document in clean}
     for document in crawl:
         name, _, rest = document.id.partition("/")

@@ -21,7 +21,7 @@ import yaml
 import zstandard
 
 from benchmarks.proof import texts
-from benchmarks.proof.noise import planted
+from benchmarks.proof.noise import kind_of, planted
 from benchmarks.proof.texts import Text
 from marco_data.stage import find_stage
 from marco_data.storage import Storage
@@ -95,6 +95,7 @@ def _made(data: Path, folder: Path, tokens: int) -> dict[str, Any]:
         "neutral_bytes": sum(len(text.encode()) for text in neutral),
         "drawn": [[part, language, count] for (part, language), count in sorted(drawn.items())],
         "books": _stats(folder),
+        "became": became(folder, [document.id for document in crawl]),
     }
 
 
@@ -165,9 +166,20 @@ def _stats(folder: Path) -> dict[str, Any]:
     return {"documents": found["documents"], "parts": found["parts"]}
 
 
-def _run(*words: Any) -> str:
+def became(folder: Path, names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Of each kind of noise: how many documents passed, and how many each step dropped."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    words = ("why", "-", "--stage", 2, "--family", FAMILY, "--root", folder / "root", "--json")
+    for line in _run(*words, given="\n".join(names)).splitlines():
+        said = json.loads(line)
+        step = (said["reason"] or "").partition("/")[0]
+        found[kind_of(said["source_id"])]["passed" if step in ("", "mix") else step] += 1
+    return {kind: dict(steps) for kind, steps in found.items()}
+
+
+def _run(*words: Any, given: str = "") -> str:
     command = [*_COMMAND, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, input=given)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     return done.stdout

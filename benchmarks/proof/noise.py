@@ -34,6 +34,7 @@ _MENU = (
         "Copyright. All rights reserved",
     ),
 )
+_JUNK = "junk-"
 _WARES = ("cheap", "buy", "online", "casino", "pills", "shoes", "outlet", "free", "download", "crack", "loan", "best")
 
 
@@ -51,8 +52,15 @@ def planted(clean: Sequence[Text], unwanted: Sequence[Text]) -> tuple[list[Text]
         made.append(replace(document, language=""))
     for number in range(round(JUNK * len(clean))):
         kinds["no language"] += 1
-        made.append(Text(f"junk-{number}", _junk(random.Random(number)), ""))
+        made.append(Text(f"{_JUNK}{number}", _junk(random.Random(number)), ""))
     return sorted(made, key=lambda text: xxhash.xxh3_64_intdigest(text.id.encode(), seed=1)), kinds
+
+
+def kind_of(name: str) -> str:
+    """The noise that a planted document's id tells of."""
+    if name.startswith(_JUNK):
+        return "no language"
+    return name.split("/")[1] if "/" in name else "other language"
 
 
 def _seen_as(document: Text) -> Iterator[tuple[str, str]]:
