@@ -198,8 +198,9 @@ def _how(made: Mapping[str, Any], results: Results) -> list[str]:
         "",
         *_became(made["became"]),
         "",
-        "Near copies have one word in thirty replaced, which is more than the pipeline calls a duplicate where both "
-        "were edited; menus stay where quality passes the document: no step cuts lines out of it.",
+        "Near copies have one word in thirty replaced: with shingles of five words two of them are about 0.55 alike, and "
+        "one and its original 0.73, below the pipeline's 0.80, so most pass. Menus stay where quality passes the "
+        "document: no step cuts lines out of it.",
         "",
         "**Curated** is stage 2 of a family that `marco-data build-stage` made of the crawl's files, no step switched "
         f"off and no language declared: of {books['read']:,} documents {passed:,} passed; "
