@@ -171,11 +171,13 @@ def _how(made: Mapping[str, Any], results: Results) -> list[str]:
         if results.get(name) and results[name][0]["divergence"] is not None
     }
     dense = results.get(DENSE_ARM, ())
+    counts = sorted(result["tokens"] for name in DATA_ARMS for result in results.get(name, ())[:1])
+    trained = " to ".join(f"{count:,}" for count in sorted({counts[0], counts[-1]})) if counts else "no"
     fewer = "" if made["tokens"] == TOKENS else f" --tokens {made['tokens']}"
     return [
         "## How it was made",
         "",
-        f"`python -m benchmarks.proof --folder FOLDER{fewer}`: {made['tokens']:,} tokens an arm, "
+        f"`python -m benchmarks.proof --folder FOLDER{fewer}`: {trained} tokens an arm, "
         f"{' to '.join(map(str, sorted({seeds[0], seeds[-1]})))} seeds an arm; {seconds / 60:,.0f} CPU minutes of "
         f"training in all, one thread a run, on {os.cpu_count()} shared cores. torch {torch.__version__}, Python "
         f"{platform.python_version()}. Rates of noise, mixture and schedule were chosen before any arm was compared.",
@@ -198,7 +200,7 @@ def _how(made: Mapping[str, Any], results: Results) -> list[str]:
         "",
         *_became(made["became"]),
         "",
-        "Near copies have one word in thirty replaced: with shingles of five words two of them are about 0.55 alike, and "
+        "Near copies have one word in thirty replaced: in shingles of five words two of them are 0.55 alike, and "
         "one and its original 0.73, below the pipeline's 0.80, so most pass. Menus stay where quality passes the "
         "document: no step cuts lines out of it.",
         "",
@@ -206,14 +208,16 @@ def _how(made: Mapping[str, Any], results: Results) -> list[str]:
         f"off and no language declared: of {books['read']:,} documents {passed:,} passed; "
         + ", ".join(f"{step} dropped {count:,}" for step, count in sorted(dropped.items()))
         + f". Stage 1 has other documents of the same recipe, for `{DENSE_ARM}` and `scratch-long`. Stage 2 draws "
-        f"{total:,} tokens (a budget of {MORE:.0%} of what an arm trains on), "
+        f"{total:,} tokens ({made['tokens'] * MORE:,.0f} were asked for; the next documents did not fit), "
         + ", ".join(f"{part} {count / total:.1%}" for part, count in sorted(of_part.items()))
         + "; by language "
         + ", ".join(f"{code} {count / total:.1%}" for code, count in sorted(of_language.items()))
         + ".",
         "",
         "**markup** draws as many tokens of each part from the same crawl, as it came: pages with their tags and "
-        "scripts, all languages as they lie, so that other proportions of languages are part of its effect. "
+        "scripts, all languages as they lie, so that other proportions of languages are part of its effect. By bytes "
+        f"{crawl['pages'][1] / sum(size for _, size in crawl.values()):.0%} of the crawl is markup; that it gets the "
+        "pages' share of stage 2 and no more is in its favour. "
         "**matched** takes that away: of each part and language as many tokens as stage 2 draws, by the languages that "
         "the sources state, and pages without tags, scripts and styles. What is left there is noise in the right "
         "language: menus, repetition, wrong charsets, copies. Tokenizer, tokens of each part, steps and seeds are the "
