@@ -116,7 +116,7 @@ def test_pictures_are_xml_with_a_band_for_each_curve_and_a_bar_for_each_figure()
     drawn = ElementTree.fromstring(curves("a < b", "x", "y", [Curve("one", points), Curve("two", points)]))
     space = "{http://www.w3.org/2000/svg}"
     assert len(drawn.findall(f"{space}polygon")) == 2
-    drawn = ElementTree.fromstring(bars("t", "y", ["g", "h"], [Bars("one", [Spread(2, 1, 3), None])]))
+    drawn = ElementTree.fromstring(bars("t", "y", ["g", "h"], [Bars("one", [Spread(-2, -3, 1), None])]))
     assert len(drawn.findall(f"{space}rect")) == 3  # the ground, the key and one bar
 
 

@@ -1,8 +1,9 @@
-"""Two kinds of picture as plain SVG: curves with their spread, and groups of bars with theirs. Knows no data.
+"""Two kinds of picture as plain SVG: curves with their spread, and groups of bars from 0 with theirs. Knows no data.
 
 Written by hand because that is all there is to draw, and because the same figures then give the same bytes.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
@@ -10,7 +11,7 @@ from xml.sax.saxutils import escape
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#666666")
 """Told apart by those who see fewer colours, too (Okabe and Ito)."""
 WIDTH, HEIGHT = 760, 400
-LEFT, RIGHT, TOP, BOTTOM = 60, 190, 40, 50
+LEFT, RIGHT, TOP, BOTTOM = 60, 210, 50, 50
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,8 @@ def curves(title: str, x_name: str, y_name: str, found: Sequence[Curve]) -> str:
     def x_of(value: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * value / right
 
-    for tick in range(5):
-        value = right * tick / 4
-        out.append(_text(x_of(value), HEIGHT - BOTTOM + 18, f"{value:.2f}", anchor="middle"))
+    for value in _ticks(0.0, right):
+        out.append(_text(x_of(value), HEIGHT - BOTTOM + 18, f"{value:g}", anchor="middle"))
     for number, curve in enumerate(found):
         colour = COLOURS[number % len(COLOURS)]
         above = [f"{x_of(x):.1f},{_y(s.most, low, high):.1f}" for x, s in curve.points]
@@ -63,9 +63,10 @@ def curves(title: str, x_name: str, y_name: str, found: Sequence[Curve]) -> str:
 
 
 def bars(title: str, y_name: str, groups: Sequence[str], found: Sequence[Bars]) -> str:
-    """A group of bars for each name, from 0 on, with a line from least to most."""
-    high = max(s.most for one in found for s in one.heights if s is not None) * 1.05
-    out = _frame(title, "", y_name, 0.0, high)
+    """A group of bars for each name, up or down from 0, with a line from least to most."""
+    spreads = [s for one in found for s in one.heights if s is not None]
+    low, high = _widened(min(0.0, *(s.least for s in spreads)), max(0.0, *(s.most for s in spreads)))
+    out = _frame(title, "", y_name, low, high)
     room = (WIDTH - LEFT - RIGHT) / len(groups)
     width = room * 0.8 / len(found)
     for at, group in enumerate(groups):
@@ -76,17 +77,28 @@ def bars(title: str, y_name: str, groups: Sequence[str], found: Sequence[Bars]) 
         for at, spread in enumerate(one.heights):
             if spread is None:
                 continue
-            x, y = LEFT + room * (at + 0.1) + width * number, _y(spread.middle, 0.0, high)
-            tall = HEIGHT - BOTTOM - y
+            x = LEFT + room * (at + 0.1) + width * number
+            y, end = sorted((_y(spread.middle, low, high), _y(0.0, low, high)))
+            tall = end - y
             out.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{width * 0.9:.1f}" height="{tall:.1f}" fill="{colour}"/>')
-            middle, ends = x + width * 0.45, (_y(spread.most, 0.0, high), _y(spread.least, 0.0, high))
+            middle, ends = x + width * 0.45, (_y(spread.most, low, high), _y(spread.least, low, high))
             out.append(_line(middle, ends[0], middle, ends[1], "#000000"))
+    zero = _y(0.0, low, high)
+    out.append(_line(LEFT, zero, WIDTH - RIGHT, zero, "#000000"))
     return "\n".join([*out, "</svg>"]) + "\n"
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
     more = (high - low) * 0.05 or 1.0
     return low - more, high + more
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Four to nine round numbers between the two."""
+    rough = (high - low) / 8
+    size = 10.0 ** math.floor(math.log10(rough))
+    step = size * next(times for times in (1, 2, 5, 10) if times * size >= rough)
+    return [round(step * n, 10) for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _y(value: float, low: float, high: float) -> float:
@@ -100,12 +112,11 @@ def _frame(title: str, x_name: str, y_name: str, low: float, high: float) -> lis
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         _text(LEFT, 22, title, size=14),
         _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, x_name, anchor="middle"),
-        _text(8, TOP - 6, y_name, size=11),
+        _text(8, TOP - 6, y_name, size=10),
     ]
-    for tick in range(6):
-        value = low + (high - low) * tick / 5
+    for value in _ticks(low, high):
         y = _y(value, low, high)
-        out += [_line(LEFT, y, WIDTH - RIGHT, y, "#dddddd"), _text(LEFT - 6, y + 4, f"{value:.2f}", anchor="end")]
+        out += [_line(LEFT, y, WIDTH - RIGHT, y, "#dddddd"), _text(LEFT - 6, y + 4, f"{value:g}", anchor="end")]
     return out
 
 

@@ -34,6 +34,8 @@ COMPARED = (
     ("upcycled-exact", "scratch-long"),
     ("upcycled-drop", "upcycled-exact"),
 )
+MOST_PAIRS = 3
+"""Of them in the picture by language: more bars cannot be told apart."""
 
 
 def read_results(folder: Path) -> Results:
@@ -52,19 +54,27 @@ def pictures(results: Results) -> dict[str, str]:
         ("curated.svg", "One crawl, curated and not: held-out loss", DATA_ARMS),
         ("upcycled.svg", "Upcycled and from scratch: held-out loss", MODEL_ARMS),
     ):
-        found = [Curve(name, compare.over_tokens(results[name], nats_per_token)) for name in names if results.get(name)]
+        # What was never trained is left out: it is the same for all from scratch, and far from everything else.
+        found = [
+            Curve(name, compare.over_tokens(results[name], nats_per_token)[1:]) for name in names if name in results
+        ]
         if found:
             drawn[file] = curves(title, "million tokens of this arm", "nats a token", found)
-    there = [name for name in (*DATA_ARMS, "upcycled-drop") if results.get(name)]
-    if there:
-        languages = sorted(compare.last(results[there[0]][0]))
-        found_bars = [
-            Bars(name, [compare.at_the_end(results[name], compare.of_language(code)) for code in languages])
-            for name in there
-        ]
-        short = [code.partition("_")[0] for code in languages]
-        drawn["languages.svg"] = bars("Held-out loss by language, at the end", "nats a token", short, found_bars)
+    pairs = [pair for pair in COMPARED if all(name in results for name in pair)][:MOST_PAIRS]
+    if pairs:
+        codes = sorted(compare.last(results[pairs[0][0]][0]))
+        drawn["languages.svg"] = bars(
+            "Held-out loss by language: differences, below 0 where the first is better",
+            "nats a token",
+            [code.partition("_")[0] for code in codes],
+            [Bars(f"{one} - {other}", _by_language(results[one], results[other], codes)) for one, other in pairs],
+        )
     return drawn
+
+
+def _by_language(ours: Sequence[Result], other: Sequence[Result], codes: Sequence[str]) -> list[Spread | None]:
+    found = [compare.paired(ours, other, compare.of_language(code)) for code in codes]
+    return [None if one is None else one.spread for one in found]
 
 
 def report(made: Mapping[str, Any], results: Results) -> str:
@@ -79,7 +89,7 @@ def report(made: Mapping[str, Any], results: Results) -> str:
             "",
             "![held-out loss over tokens, curated and not](proof/curated.svg)",
             "![held-out loss over tokens, upcycled and from scratch](proof/upcycled.svg)",
-            "![held-out loss by language](proof/languages.svg)",
+            "![differences in held-out loss by language](proof/languages.svg)",
             "",
             *_languages(results),
             "",
@@ -103,8 +113,8 @@ def _summary(results: Results) -> list[str]:
             lines.append(f"| {first} | {second} | not run | | |")
             continue
         codes = sorted(compare.last(results[first][0]))
-        each = [compare.paired(results[first], results[second], compare.of_language(code)) for code in codes]
-        better = sum(one is not None and one.spread.middle < 0 for one in each)
+        each = _by_language(results[first], results[second], codes)
+        better = sum(one is not None and one.middle < 0 for one in each)
         lines.append(
             f"| {first} | {second} | {_shown(found.spread, sign=True)} | {found.wins} of {found.seeds} | "
             f"{better} of {len(codes)} |"
