@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("warcio")
 
 from benchmarks.proof import compare
-from benchmarks.proof.corpora import write_stage
+from benchmarks.proof.corpora import drawn_languages, write_stage
 from benchmarks.proof.noise import kind_of, planted
 from benchmarks.proof.plot import Bars, Curve, Spread, bars, curves
 from benchmarks.proof.texts import HELD_OUT, TOKENIZER, TRAINING, Text, use_of, visible_text, without_twins
@@ -80,6 +80,7 @@ def test_a_stage_of_raw_documents_is_one_that_the_trainer_reads(tmp_path: Path):
     (entry,) = load_blend(folder, verify=True).entries
     assert entry.drawn == 500
     assert entry.tokens >= 500
+    assert drawn_languages(folder) == {"eng_Latn": 500}
 
 
 def result(seed: int, first: float, last: float) -> dict:

@@ -94,6 +94,7 @@ def _made(data: Path, folder: Path, tokens: int) -> dict[str, Any]:
         "held_out": [len(clean[texts.HELD_OUT]), len(held_out)],
         "neutral_bytes": sum(len(text.encode()) for text in neutral),
         "drawn": [[part, language, count] for (part, language), count in sorted(drawn.items())],
+        "markup_languages": drawn_languages(folder / MARKUP),
         "books": _stats(folder),
         "became": became(folder, [document.id for document in crawl]),
     }
@@ -226,11 +227,22 @@ def _shard(folder: Path, name: str, documents: Sequence[Text], tokenizer: Tokeni
     with Path(f"{stem}.bin").open("wb") as bin_file, Path(f"{stem}.idx").open("wb") as idx_file:
         writer = ShardWriter(bin_file, idx_file, token_dtype(tokenizer.vocab_size))
         left = iter(documents)
+        languages: Counter[str] = Counter()
         while writer.tokens < wanted and (batch := list(islice(left, 16))):
-            for ids in tokenizer.encode_batch([document.text for document in batch]):
+            for document, ids in zip(batch, tokenizer.encode_batch([one.text for one in batch]), strict=True):
+                languages[document.language or "others"] += max(0, min(len(ids), wanted - writer.tokens))
                 writer.append(ids)
         size = writer.finish()
     digest = hashlib.sha256(Path(f"{stem}.bin").read_bytes()).hexdigest()[:8]
     for suffix in (".bin", ".idx"):
         Path(f"{stem}{suffix}").rename(f"{stem}.{digest}{suffix}")
-    return {"prefix": f"{name}.{digest}", "documents": size.documents, "tokens": size.tokens}
+    counts = {"documents": size.documents, "tokens": size.tokens, "languages": dict(languages)}
+    return {"prefix": f"{name}.{digest}", **counts}
+
+
+def drawn_languages(stage: Path) -> dict[str, int]:
+    """Of a stage that `write_stage` wrote and that is drawn once at most: tokens by language, as sources state it."""
+    found: Counter[str] = Counter()
+    for entry in json.loads((stage / "blend.json").read_text())["entries"]:
+        found.update(entry["languages"])
+    return dict(found)

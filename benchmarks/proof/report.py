@@ -227,7 +227,9 @@ def _how(made: Mapping[str, Any], results: Results) -> list[str]:
         "**markup** draws as many tokens of each part from the same crawl, as it came: pages with their tags and "
         "scripts, all languages as they lie, so that other proportions of languages are part of its effect. By bytes "
         f"{crawl['pages'][1] / sum(size for _, size in crawl.values()):.0%} of the crawl is markup; that it gets the "
-        "pages' share of stage 2 and no more is in its favour. "
+        "pages' share of stage 2 and no more is in its favour. By language "
+        + ", ".join(f"{code} {count / total:.1%}" for code, count in sorted(made["markup_languages"].items()))
+        + ", where markup and web documents count as the language of their page. "
         "**matched** takes that away: of each part and language as many tokens as stage 2 draws, by the languages that "
         "the sources state, and pages without tags, scripts and styles. What is left there is noise in the right "
         "language: menus, repetition, wrong charsets, copies. Tokenizer, tokens of each part, steps and seeds are the "
