@@ -58,8 +58,9 @@ def train(
     world = int(os.environ["WORLD_SIZE"]) if started else (ranks if dry_run and ranks else nproc)
     try:
         planned = _planned(stages, family, recipe, root, world, ep, micro_batch, recompute, verify)
+        folder = out or Path(root) / "training" / f"{family}-{stages.replace(',', '-')}"
         if dry_run:
-            _print(planned, world, ep, json_output)
+            _print(planned, folder, world, ep, json_output)
             return
         if importlib.util.find_spec("torch") is None:
             raise RecipeError("the trainer needs torch", hint="uv pip install -c constraints.txt -e '.[train]'")
@@ -78,7 +79,6 @@ def train(
         from marco_data.train.loop import Running
         from marco_data.train.start import start
 
-        folder = out or Path(root) / "training" / f"{family}-{stages.replace(',', '-')}"
         running = Running(
             folder=folder,
             micro_batch=micro_batch,
@@ -149,10 +149,10 @@ def _planned(
     )
 
 
-def _print(planned: Any, ranks: int, ep: int, json_output: bool) -> None:
+def _print(planned: Any, folder: Path, ranks: int, ep: int, json_output: bool) -> None:
     said = planned.to_json()
     if json_output:
-        print(json.dumps({"ranks": ranks, "ep": ep, **said}))
+        print(json.dumps({"folder": str(folder), "ranks": ranks, "ep": ep, **said}))
         return
     settings, data = planned.settings, planned.data
     print(f"{said['parameters']:,} parameters, {said['active_parameters']:,} active")
