@@ -42,7 +42,7 @@ class Node:
         """Where the others can meet this node: a port that was free a moment ago."""
         with socket.socket() as free:
             free.bind(("", 0))
-            return f"{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
+            return f"{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"  # type: ignore[no-untyped-call]
 
     def run(self, words: Sequence[str], folder: str) -> int:
         """Run torchrun to its end, and say how it ended. It ends in order when this process dies."""
@@ -93,7 +93,7 @@ class Launch:
         nodes: list[Any] = []
         try:
             if not group.wait(self.options.wait):
-                there = [node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]]
+                there = [node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
                 _say(
                     f"error: no {self.options.nodes} nodes with {self.options.gpus_per_node} GPUs each were free "
                     f"within {self.options.wait} s; the nodes' GPUs: {there}"

@@ -141,8 +141,16 @@ CASES: list[tuple[str, Callable[[Path], Words], tuple[str, ...]]] = [
         lambda root: (*model(root, hidden_size=60, head_dim=30), "--ranks", 8),
         ("cannot be cut into 8 equal shards", "change `--ep`"),
     ),
-    ("a batch that ranks do not divide", lambda _: ("--ranks", 3), ("global batch of 8", "the ranks have to divide it")),
-    ("a micro-batch that does not fit", lambda _: ("--ranks", 2, "--micro-batch", 3), ("`--micro-batch` has to divide",)),
+    (
+        "a batch that ranks do not divide",
+        lambda _: ("--ranks", 3),
+        ("global batch of 8", "the ranks have to divide it"),
+    ),
+    (
+        "a micro-batch that does not fit",
+        lambda _: ("--ranks", 2, "--micro-batch", 3),
+        ("`--micro-batch` has to divide",),
+    ),
     (
         "a sequence beyond the positions",
         lambda root: recipe(root, sequence=2176, global_batch=1),
