@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -122,13 +121,17 @@ class Launch:
         )
 
     def _ended_well(self, nodes: Sequence[Any], head: str) -> bool:
+        address, port = head.rsplit(":", 1)
         words = [
             *("--nnodes", str(self.options.nodes), "--nproc-per-node", str(self.options.nproc_per_node)),
-            *("--rdzv-backend", "c10d", "--rdzv-endpoint", head, "--rdzv-id", uuid.uuid4().hex),
-            *("--shutdown-timeout", str(SHUTDOWN_SECONDS)),
-            *("-m", "marco_data.cli", "train", *self.options.train),
+            *("--master-addr", address, "--master-port", port, "--shutdown-timeout", str(SHUTDOWN_SECONDS)),
         ]
-        runs = [node.run.remote(words, str(Path.cwd())) for node in nodes]
+        command = ("-m", "marco_data.cli", "train", *self.options.train)
+        # By number: a meeting that is not told who is the first goes by host names, which need not be addresses.
+        runs = [
+            node.run.remote([*words, "--node-rank", str(number), *command], str(Path.cwd()))
+            for number, node in enumerate(nodes)
+        ]
         left, well = runs, True
         while left and well and not self.asked:
             done, left = ray.wait(left, timeout=1)
