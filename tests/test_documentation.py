@@ -124,7 +124,7 @@ def test_the_commands_that_need_torch_run_too(users_folder):
     assert said.returncode == 0, said.stderr[-2000:]
     trained, *documents = said.stdout.splitlines()
     assert "iteration 20, stopped; the same command goes on" in trained
-    assert len(documents) > 8, "a batch is eight sequences, of a document or more each"
+    assert len(documents) >= 8, "a batch is eight sequences, of a document or more each"
 
 
 def test_what_is_not_run_is_in_the_readme():
