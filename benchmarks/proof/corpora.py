@@ -92,6 +92,7 @@ def _made(data: Path, folder: Path, tokens: int) -> dict[str, Any]:
             "pages": [len(markup), _bytes(markup)],
         },
         "held_out": [len(clean[texts.HELD_OUT]), len(held_out)],
+        "held_out_tokens": held_out_tokens(folder),
         "neutral_bytes": sum(len(text.encode()) for text in neutral),
         "drawn": [[part, language, count] for (part, language), count in sorted(drawn.items())],
         "markup_languages": drawn_languages(folder / MARKUP),
@@ -125,6 +126,12 @@ def _held_out(documents: Sequence[Text], tokenizer: Tokenizer) -> dict[str, list
             (ids,) = tokenizer.encode_batch([document.text])
             rows.append({"id": document.id, "bytes": len(document.text.encode()), "ids": ids.tolist()})
     return dict(sorted(found.items()))
+
+
+def held_out_tokens(folder: Path) -> dict[str, int]:
+    """By language, of the documents that models are judged by."""
+    found = json.loads((folder / "held_out.json").read_text())
+    return {language: sum(len(row["ids"]) for row in rows) for language, rows in found.items()}
 
 
 def _curated(data: Path, folder: Path, crawl: Sequence[Text], web: Sequence[Text], tokens: int) -> dict[str, str]:

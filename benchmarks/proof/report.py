@@ -17,7 +17,7 @@ import torch
 from benchmarks.proof import compare, noise
 from benchmarks.proof.arms import ARMS, BATCH, DENSE, DENSE_ARM, SEQUENCE, SPARSE
 from benchmarks.proof.compare import Result
-from benchmarks.proof.corpora import HELD_OUT_TOKENS, MORE, TOKENS, VOCABULARY
+from benchmarks.proof.corpora import MORE, TOKENS, VOCABULARY
 from benchmarks.proof.held_out import bits_per_byte, nats_per_token
 from benchmarks.proof.plot import Bars, Curve, Spread, bars, curves
 from benchmarks.proof.texts import HELD_OUT_PERCENT, LANGUAGES, TOKENIZER_PERCENT
@@ -181,6 +181,7 @@ def _how(made: Mapping[str, Any], results: Results) -> list[str]:
         if results.get(name) and results[name][0]["divergence"] is not None
     }
     dense = results.get(DENSE_ARM, ())
+    judged_by = made["held_out_tokens"].values()
     counts = sorted(result["tokens"] for name in DATA_ARMS for result in results.get(name, ())[:1])
     trained = " to ".join(f"{count:,}" for count in sorted({counts[0], counts[-1]})) if counts else "no"
     fewer = "" if made["tokens"] == TOKENS else f" --tokens {made['tokens']}"
@@ -241,8 +242,8 @@ def _how(made: Mapping[str, Any], results: Results) -> list[str]:
         f"**Held out.** {HELD_OUT_PERCENT} % of the clean documents, by the hash of their article's address (so in all "
         f"languages or none), before noise and before any arm: {made['held_out'][0]}, of which {made['held_out'][1]} "
         "have no more than a tenth of their long sentences in anything that is trained on; of each language whole "
-        f"documents up to {HELD_OUT_TOKENS:,} tokens and over. They are clean text: how an arm predicts web pages "
-        "is not measured. Every token is predicted once, with at most the "
+        f"documents, {min(judged_by):,} to {max(judged_by):,} tokens. They are clean text: how an arm predicts web "
+        "pages is not measured. Every token is predicted once, with at most the "
         f"{SEQUENCE} before it.",
         "",
         "**Upcycling.** The dense model has the active sizes of the sparse one and trains on stage 1"
