@@ -189,7 +189,8 @@ def _how(made: Mapping[str, Any], results: Results) -> list[str]:
         "## How it was made",
         "",
         f"`python -m benchmarks.proof --folder FOLDER{fewer}`: {trained} tokens an arm, "
-        f"{' to '.join(map(str, sorted({seeds[0], seeds[-1]})))} seeds an arm, one thread a run, on {os.cpu_count()} shared cores. torch {torch.__version__}, Python "
+        f"{' to '.join(map(str, sorted({seeds[0], seeds[-1]})))} seeds an arm, one thread a run, on "
+        f"{os.cpu_count()} shared cores. torch {torch.__version__}, Python "
         f"{platform.python_version()}. Rates of noise, mixture and schedule were chosen before any arm was compared.",
         "",
         f"**Model.** Qwen3-MoE, {SPARSE.num_hidden_layers} layers of width {SPARSE.hidden_size}, {SPARSE.num_experts} "
