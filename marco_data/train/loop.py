@@ -21,7 +21,7 @@ import torch.distributed as dist
 
 from marco_data.errors import MarcoError, RecipeError
 from marco_data.train.batches import Batch, Batches, Samples, check_state
-from marco_data.train.checkpoint import Checkpoints, Writer, check_whole, load, newest, read_state
+from marco_data.train.checkpoint import Checkpoints, Writer, load, newest, read_state
 from marco_data.train.loss import IGNORED, labels_of
 from marco_data.train.metrics import MFU_FORMULA, Lines, Meter, Signatures, peak_flops_of, write_signatures
 from marco_data.train.model import CausalLM
@@ -128,6 +128,8 @@ class _Run:
         self.optimizer = optimizer_of(self.model, settings.adam)
         self.iteration = self.updates = self.tokens = self.saved = 0
         self.loss = float("nan")
+        shape = (settings.model.num_hidden_layers, settings.model.num_experts)
+        self.load = torch.ones(shape, dtype=torch.int64, device=world.device)  # even: a run's first step balances none
         self.stage: int | None = None
         self.watch = Watch(settings.spikes)
         seen = None
@@ -138,6 +140,7 @@ class _Run:
             self.saved = self.iteration
             self.watch = Watch(settings.spikes, state["recent_losses"], state["skipped_in_a_row"])
             self.stage = state["stage"]
+            self.load = torch.tensor(state["load"], dtype=torch.int64, device=world.device)
             seen, data_state = state["seen"], state["data"]
             say(f"going on from `{found}`: iteration {self.iteration:,}, {self.tokens:,} tokens")
         self.batches = Batches(plan, batch=settings.global_batch, rank=world.rank, ranks=world.ranks, state=data_state)
@@ -153,7 +156,7 @@ class _Run:
         self._tell("start" if found is None else "resume", self._about())
 
     def _checked_state(self, found: Path) -> dict[str, Any]:
-        check_whole(found)
+        self.checkpoints.check(found)
         state = read_state(found)
         check_state(self.plan, state["data"])
         before, now = _flat(state["settings"]), _flat(_as_json(self.settings.identity()))
@@ -245,6 +248,7 @@ class _Run:
             None if documents is None else documents[:, :-1],
             self.running.micro_batch,
             settings.coefficients,
+            self.load,
             (lambda part: self.signatures.watching(sources[part, :-1])) if watching else None,
         )
         norm = gradient_norm(self.model.parameters(), self.world)
@@ -258,7 +262,8 @@ class _Run:
             set_rate(self.optimizer, rate)
             self.optimizer.step()
             self.updates += 1
-            self._balance(done)
+            self.load = done.load
+            self._balance()
         self.optimizer.zero_grad()
         self.rate = rate
         self.meter.add(done, labels, sources[:, 1:], float(norm), skipped=skipped)
@@ -278,9 +283,9 @@ class _Run:
                 "earlier checkpoint",
             )
 
-    def _balance(self, done: Done) -> None:
+    def _balance(self) -> None:
         if self.settings.expert_bias_rate:
-            for layer, load_of_layer in zip(self.model.model.layers, done.load, strict=True):
+            for layer, load_of_layer in zip(self.model.model.layers, self.load, strict=True):
                 update_expert_bias(layer.mlp.gate.expert_bias, load_of_layer, self.settings.expert_bias_rate)
 
     def _tell_of_spike(
@@ -348,6 +353,7 @@ class _Run:
             "updates": self.updates,
             "tokens": self.tokens,
             "stage": self.stage,
+            "load": self.load.tolist(),
             "data": self.data_state,
             "seen": self.meter.state(),
             "recent_losses": self.watch.recent,

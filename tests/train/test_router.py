@@ -114,8 +114,7 @@ def test_micro_batches_that_know_the_global_load_have_the_global_batchs_aux_loss
     tokens = torch.randint(0, TINY.vocab_size, (8, 33), generator=torch.Generator().manual_seed(0))
 
     def aux_of(rows: Tensor, load: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        given = None if load is None else lambda _: load
-        out = model(rows[:, :-1], labels_of(rows), global_load=given)
+        out = model(rows[:, :-1], labels_of(rows), load=load)
         return out.aux, out.load
 
     whole, load = aux_of(tokens)

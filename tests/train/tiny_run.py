@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint import FileSystemWriter
 from written_shards import write_stage
 
 from marco_data.train.blend import load_blend
-from marco_data.train.checkpoint import newest, read_state
+from marco_data.train.checkpoint import HashingWriter, newest, read_state
 from marco_data.train.config import CONFIGS, ModelConfig
 from marco_data.train.loop import Ended, Running, train
 from marco_data.train.model import initial_weight
@@ -30,7 +29,7 @@ MODEL = CONFIGS["tiny-moe"]
 SEQUENCE, BATCH = 32, 4
 
 
-class SlowWriter(FileSystemWriter):
+class SlowWriter(HashingWriter):
     """Writes a checkpoint's data, says so by a file `written`, and takes its time before it is done with it."""
 
     def write_data(self, plan: Any, planner: Any) -> Any:
