@@ -271,7 +271,8 @@ class _Run:
             self._tell_of_spike(stage, batch, done, labels, verdict, float(norm), skipped=skipped)
         if watching:
             taken = self.signatures.take()
-            self._tell("signature", {"stage": stage.stage, "distance": taken["distance"]})
+            said = {name: taken[name] for name in ("distance", "same_in_bf16")}
+            self._tell("signature", {"stage": stage.stage, **said})
             if self.world.rank == 0:
                 at = self.running.folder / "signatures" / f"iteration-{self.iteration:08d}.npz"
                 write_signatures(at, self.signatures.languages, taken["counts"])
