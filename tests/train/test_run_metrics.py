@@ -103,7 +103,7 @@ def planted(one_thread, tmp_path_factory) -> Path:
     """A stage that counts to eight again and again, and in its midst a sample of five documents of noise."""
     made = tmp_path_factory.mktemp("planted")
     random = np.random.default_rng(5)
-    counting = [[*(8 + np.arange(29) % 8).tolist(), END] for _ in range(128)]
+    counting = [[*(8 + np.arange(29) % 8).tolist(), END] for _ in range(256)]
     noise = [[*random.integers(100, VOCABULARY, length - 1).tolist(), END] for length in (7, 6, 7, 6, 7)]
     rows = []
     for name, documents in (("counting", counting), ("noise", noise)):
@@ -116,7 +116,7 @@ def planted(one_thread, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("action", ["report", "skip"])
 def test_a_batch_with_planted_noise_is_told_with_its_five_documents_and_skipped_if_so_asked(planted, tmp_path, action):
     policy = SpikePolicy(window=16, action=action)
-    tiny_run.run(planted, tmp_path, settings={"spikes": policy}, stop_after=28, checkpoint_every=28)
+    tiny_run.run(planted, tmp_path, settings={"spikes": policy}, stop_after=32, checkpoint_every=32)
     [spike] = tiny_run.lines_of(tmp_path, "spike")
     uses = documents_of(tiny_run.plan_of(planted).stage(1), spike["stage_iteration"], tiny_run.BATCH)
     there = {(use.sample, use.prefix, use.document, use.offset, use.tokens) for use in uses}
@@ -131,7 +131,7 @@ def test_a_batch_with_planted_noise_is_told_with_its_five_documents_and_skipped_
     assert lines[at]["loss"] > lines[at - 1]["loss"] + 0.5 > spike["usual_loss"]
     skipped = action == "skip"
     assert (spike["skipped"], lines[at]["skipped"]) == (skipped, int(skipped))
-    assert read_state(newest(tmp_path))["updates"] == 28 - skipped
+    assert read_state(newest(tmp_path))["updates"] == 32 - skipped
 
 
 def test_tensorboard_reads_the_scalars_of_the_run_and_of_the_one_that_went_on(stages, tmp_path):
