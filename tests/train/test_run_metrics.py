@@ -9,11 +9,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import tiny_run  # noqa: E402
+from poisoned import poisoned_memory  # noqa: E402
 from written_shards import END, VOCABULARY, entry, write_blend, write_shard, write_stage  # noqa: E402
 
 from marco_data.errors import MarcoError  # noqa: E402
 from marco_data.train.batches import Samples, documents_of  # noqa: E402
 from marco_data.train.checkpoint import newest, read_state  # noqa: E402
+from marco_data.train.config import CONFIGS  # noqa: E402
 from marco_data.train.schedule import Piece, Schedule  # noqa: E402
 from marco_data.train.settings import stage_tokens  # noqa: E402
 from marco_data.train.spikes import SpikePolicy  # noqa: E402
@@ -149,3 +151,21 @@ def test_tensorboard_reads_the_scalars_of_the_run_and_of_the_one_that_went_on(st
         group, _, name = tag.partition("/")
         said = {line["iteration"]: line[group][name] if name else line[group] for line in lines if group in line}
         assert {event.step: event.value for event in read.Scalars(tag)} == pytest.approx(said, rel=1e-6)
+
+
+def test_a_run_in_poisoned_memory_with_experts_that_get_no_token_learns_the_same_bits(stages, tmp_path):
+    options = {"top_k": 1, "stop_after": 8, "checkpoint_every": 8}
+    tiny_run.run(stages, tmp_path / "clean", **options)
+    with poisoned_memory():
+        tiny_run.run(stages, tmp_path / "poisoned", **options)
+    assert max(line["dead_experts"] for line in tiny_run.lines_of(tmp_path / "clean")) > 0
+    assert tiny_run.digest(tmp_path / "poisoned") == tiny_run.digest(tmp_path / "clean")
+    assert tiny_run.untimed(tmp_path / "poisoned") == tiny_run.untimed(tmp_path / "clean")
+
+
+def test_a_dense_model_is_trained_and_gone_on_with_and_speaks_of_no_experts(stages, tmp_path):
+    for _ in range(2):
+        tiny_run.run(stages, tmp_path, settings={"model": CONFIGS["tiny"]}, signatures_every=2, stop_after=2)
+    lines = tiny_run.lines_of(tmp_path)
+    assert [line["iteration"] for line in lines] == [1, 2, 3, 4]
+    assert [(line["aux"], "experts" in line) for line in lines] == [(0, False)] * 4
