@@ -90,6 +90,11 @@ def why(root: Path, out: Path, iteration: int) -> list[dict[str, Any]]:
     return [json.loads(text) for text in asked.out.splitlines()]
 
 
+def inside_root(prefix: str) -> str:
+    """As `why` names a shard, which a blend, and so a run, names from its own folder."""
+    return prefix.removeprefix("../")
+
+
 def blend_of(root: Path) -> Path:
     [path] = root.glob("stage-3-*/blend.json")
     return path
@@ -103,10 +108,10 @@ def test_two_processes_train_and_what_a_batch_was_made_of_can_be_asked(root: Pat
     assert steps[-1]["loss"] < steps[0]["loss"] - 0.3, "it learns"
     plan = plan_stages([load_blend(blend_of(root))], sequence=128)
     [batch] = [batch for batch in Batches(plan, batch=8) if batch.iteration == 20]
-    entries = {entry.prefix: entry for entry in plan.stage(3).blend.entries}
+    paths = {inside_root(entry.prefix): entry.path for entry in plan.stage(3).blend.entries}
     samples: dict[int, list[int]] = defaultdict(list)
     for document in why(root, trained, 20):
-        shard = Shard(entries[document["prefix"]].path)
+        shard = Shard(paths[document["prefix"]])
         start = shard.start(document["document"]) + document["offset"]
         samples[document["sample"]] += shard.read_tokens(start, document["tokens"]).tolist()
     assert [samples[number] for number in sorted(samples)] == batch.tokens.tolist(), "its documents are the batch"
@@ -163,6 +168,7 @@ def test_documents_of_a_spike_are_among_those_that_why_names(root: Path, tmp_pat
     found = {
         tuple(document[name] for name in where) for document in why(root, tmp_path / "run", spikes[0]["iteration"])
     }
-    named = {tuple(document[name] for name in where) for document in spikes[0]["documents"]}
+    rows = [{**document, "prefix": inside_root(document["prefix"])} for document in spikes[0]["documents"]]
+    named = {tuple(row[name] for name in where) for row in rows}
     assert len(named) == 5
     assert named <= found

@@ -84,7 +84,7 @@ def run(
 ) -> Ended:
     world = join(ep)
     plan = plan_of(folder)
-    chosen = settings_of(plan, replace(MODEL, num_experts_per_tok=top_k), **(settings or {}))
+    chosen = settings_of(plan, **{"model": replace(MODEL, num_experts_per_tok=top_k), **(settings or {})})
     options = {"checkpoint_every": 4, "log_every": 1, **running}
     writer = SlowWriter if slow else None
     return train(
