@@ -49,10 +49,11 @@ class LedgerRow:
     """One source of a part in one language; in sums, what was summed over is "".
 
     Tokens, but where a name says otherwise. `collected` is what was read, `synthesized` what models wrote and their
-    makers accepted; `after` is what is left of both after each step. `available` is what the mix could take (each document
-    once), `selected` what it took, `written` what lies in the shards, `drawn` what a trainer sees of it in `epochs`
-    rounds. `wanted` is None where the recipe has no budget; `shortfall` is what of it the text there is cannot fill.
-    `estimated` names the fields that rest on bytes times fertility.
+    makers accepted; `after` is what is left of both after each step. `available` is what the mix could take (each
+    document once), `selected` what it took, `written` what lies in the shards, `drawn` what a trainer sees of it in
+    `epochs` rounds. `wanted` is None where the recipe has no budget; `shortfall` is what of it cannot be filled with the
+    text there is; what is left because the next document did not fit is none. `estimated` names the fields that rest on
+    bytes times fertility.
     """
 
     language: str = ""

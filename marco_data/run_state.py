@@ -11,7 +11,7 @@ it was; the next one of the same stage takes its place, and the stage's manifest
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -64,17 +64,20 @@ class Announced:
 
     storage: Storage
     state: RunState
-    written: list[str] = field(default_factory=list)
 
     @staticmethod
     def of(recipe: Recipe, nodes: Sequence[Node], storage: Storage) -> "Announced":
         run = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
         known = tuple(NodeState(node.name, node.kind, node.folder) for node in nodes)
         state = RunState(run, recipe.family, recipe.stage, recipe.digest, recipe.recorded, known)
+        before = find_state(storage, recipe.family, recipe.stage, recipe.digest)
         announced = Announced(storage, state)
         announced._write()
         for name in _names(recipe.family, recipe.stage, recipe.digest):
             storage.replace(f"{FOLDER}/{name}", canonical_json({"state": state.path}))
+        if before is not None and before.run != run:
+            _remove_keys(storage, before)
+            storage.remove(before.path)
         return announced
 
     def node(self, node: Node, tasks: Sequence[Task], *, there: bool) -> None:
@@ -105,6 +108,10 @@ def end_state(storage: Storage, recipe: Recipe, folder: str) -> None:
     if state is None:
         return
     storage.replace(state.path, canonical_json(asdict(RunState(**{**vars(state), "ended": folder}))))
+    _remove_keys(storage, state)
+
+
+def _remove_keys(storage: Storage, state: RunState) -> None:
     for node in state.nodes:
         if node.keys is not None and storage.exists(node.keys):
             storage.remove(node.keys)

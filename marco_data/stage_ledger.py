@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from marco_data.committed import Committed, committed, sums_in
+from marco_data.committed import Committed, committed, counts_at, sums_in
 from marco_data.execute import records_of
 from marco_data.ledger_rows import (
     PLAIN,
@@ -154,8 +154,7 @@ def _of_stage(storage: Storage, built: Stage) -> StageLedger:
     tokenized: Sequence[Count] = ()
     if tokenize is not None:
         manifest = storage.read_json(tokenize["manifest"]) if tokenize["manifest"] else None
-        records = [] if manifest else built.records(storage, "tokenize")
-        tokenized = sums_in(manifest) if manifest else [c for r in records for c in r.counts]
+        tokenized = sums_in(manifest) if manifest else counts_at(storage, tokenize["records"])
     earlier = _earlier(storage, tokenize["folder"]) if tokenize and not built.complete else ()
     return _ledger(built, tokenized, earlier, nodes, _digest_of(storage, built), running=False)
 
