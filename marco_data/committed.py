@@ -52,7 +52,7 @@ def committed(storage: Storage, node: NodeState) -> Committed:
     if manifest is not None:
         return Committed(node.name, node.tasks, manifest["tasks"], sums_in(manifest))
     keys = keys_so_far(storage, node)
-    place = f"{FOLDER}/sums-{node.folder}.parquet"
+    place = f"{FOLDER}/sums-{node.name}-{node.folder.rpartition('-')[2]}.parquet"
     counts, covered = _kept(storage, place, keys)
     new = [key for key in keys if key not in covered]
     if new:

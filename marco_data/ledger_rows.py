@@ -51,9 +51,9 @@ class LedgerRow:
     Tokens, but where a name says otherwise. `collected` is what was read, `synthesized` what models wrote and their
     makers accepted; `after` is what is left of both after each step. `available` is what the mix could take (each
     document once), `selected` what it took, `written` what lies in the shards, `drawn` what a trainer sees of it in
-    `epochs` rounds. `wanted` is None where the recipe has no budget; `shortfall` is what of it cannot be filled with the
-    text there is; what is left because the next document did not fit is none. `estimated` names the fields that rest on
-    bytes times fertility.
+    `epochs` rounds. `wanted` is None where the recipe has no budget; `shortfall` is what of it the text there is cannot
+    fill (what is left because the next document did not fit is none). `estimated` names the fields that rest on bytes
+    times fertility; of `after` also the steps, `after.quality`.
     """
 
     language: str = ""
@@ -302,12 +302,15 @@ class _Flow:
         tokens = self.tokenized.tokens + gone.tokens + undecided.tokens
         # No source is both read and generated, but in a pipeline of the user's own.
         divided = _divided(tokens, {"read": self.read.bytes, "generated": self.generated.bytes})
-        after, left = {}, tokens
+        after, left, guessed = {}, tokens, gone.tokens + undecided.tokens
+        rough, rough_after = guessed > 0, []
         for step in steps:
             leaving = [a for reason, a in (*dropped.items(), *failed.items()) if _step(reason) == step]
-            left -= sum(a.tokens for a in leaving) + (replaced.tokens if step == REPLACE else 0)
+            lost = sum(a.tokens for a in leaving) + (replaced.tokens if step == REPLACE else 0)
+            left -= lost
             after[step] = left
-        rough = gone.tokens + undecided.tokens > 0
+            guessed -= lost if step != MIX else 0
+            rough_after += [f"after.{step}"] if guessed else []
         return LedgerRow(
             language=language,
             part=part,
@@ -329,7 +332,7 @@ class _Flow:
             written=self.kept.tokens,
             estimated=frozenset(
                 [
-                    *(["after"] if rough else []),
+                    *(["after", *rough_after] if rough else []),
                     *(["collected"] if rough and self.read.bytes else []),
                     *(["synthesized"] if rough and self.generated.bytes else []),
                     *(["dropped"] if any(a.bytes for a in early.values()) else []),

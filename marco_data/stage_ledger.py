@@ -17,12 +17,13 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from marco_data.committed import Committed, committed, counts_at, sums_in
+from marco_data.committed import Committed, committed, counts_at, keys_so_far, sums_in
 from marco_data.execute import records_of
 from marco_data.ledger_rows import (
+    ANY,
     PLAIN,
     Amount,
     Fertility,
@@ -33,11 +34,24 @@ from marco_data.ledger_rows import (
     rows_of,
     sum_rows,
 )
+from marco_data.nodes.written import spent
 from marco_data.recipe import Recipe
-from marco_data.records import Count
+from marco_data.records import Count, Record
 from marco_data.run_state import RunState, find_state
 from marco_data.stage import Stage, counts_of_books, load_stage
 from marco_data.storage import Storage
+
+__all__ = [
+    "ANY",
+    "Amount",
+    "Axis",
+    "Fertility",
+    "LedgerRow",
+    "MixtureRow",
+    "StageLedger",
+    "read_ledger",
+    "stage_so_far",
+]
 
 Axis = Literal["language", "part", "source"]
 AXES: tuple[Axis, ...] = ("language", "part", "source")
@@ -164,13 +178,23 @@ def _of_run(storage: Storage, state: RunState) -> StageLedger:
     tokenize = next((node for node in state.nodes if node.name == "tokenize"), None)
     tokenized = next((node.counts for node in nodes if node.name == "tokenize"), ())
     earlier = _earlier(storage, tokenize.folder) if tokenize else ()
-    return _ledger(so_far(storage, state, nodes), tokenized, earlier, nodes, state.digest, running=True)
+    return _ledger(_books_so_far(storage, state, nodes), tokenized, earlier, nodes, state.digest, running=True)
 
 
-def so_far(storage: Storage, state: RunState, nodes: Sequence[Committed]) -> Stage:
-    """What a build under way would leave if it stopped now; shards and requests are not looked up."""
-    mix = next((node for node in state.nodes if node.name == "mix"), None)
-    records = records_of(storage, mix.manifest) if mix is not None and mix.manifest else None
+def stage_so_far(storage: Storage, state: RunState) -> Stage:
+    """What a build under way would leave if it stopped now."""
+    nodes = [committed(storage, node) for node in state.nodes]
+    shards = [shard for record in _records(storage, state, "shards") for shard in record.facts["shards"]]
+    return replace(
+        _books_so_far(storage, state, nodes),
+        shards=tuple(sorted(shards, key=lambda s: str(s["prefix"]))),
+        requests=tuple(row.to_row() for row in spent(_records(storage, state, "generate"))),
+    )
+
+
+def _books_so_far(storage: Storage, state: RunState, nodes: Sequence[Committed]) -> Stage:
+    """Of the same what the ledger needs: neither shards nor requests."""
+    mix = _records(storage, state, "mix")
     return Stage(
         family=state.family,
         stage=state.stage,
@@ -179,8 +203,19 @@ def so_far(storage: Storage, state: RunState, nodes: Sequence[Committed]) -> Sta
         recipe=state.recipe,
         nodes={},
         counts=counts_of_books({node.name: node.counts for node in nodes}),
-        mix=records[0].facts if records else {},
+        mix=mix[0].facts if mix else {},
     )
+
+
+def _records(storage: Storage, state: RunState, kind: str) -> list[Record]:
+    """The records committed so far by the nodes of a kind."""
+    found: list[Record] = []
+    for node in state.nodes:
+        if node.kind == kind and node.manifest is not None:
+            whole = records_of(storage, node.manifest)
+            paths = [f"{node.folder}/{key}.json" for key in (keys_so_far(storage, node) if whole is None else ())]
+            found += [Record.from_json(data) for data in storage.read_many(paths)] if whole is None else whole
+    return found
 
 
 def _ledger(
