@@ -10,6 +10,7 @@ from marco_data.stage_ledger import Axis, LedgerRow, StageLedger
 
 LARGE = 10_000_000
 """Where a stage has more tokens than these, tables round them to four digits; --json and --csv have them all."""
+NAME_WIDTH = 24
 _UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 
 
@@ -28,7 +29,8 @@ def _tokens(ledger: StageLedger, by: Sequence[Axis], title: str, *, narrow: bool
     whole = ledger.total()[0]
     table = Table(title=title, title_justify="left", show_footer=True)
     for i, axis in enumerate(by):
-        table.add_column(axis, footer="all" if i == 0 else "", overflow="fold")
+        longest = max((len(_named(row, axis)) for row in rows), default=0)
+        table.add_column(axis, footer="all" if i == 0 else "", overflow="fold", min_width=min(longest, NAME_WIDTH))
     steps = [] if narrow else [step for step in ledger.steps if _removes(whole, step)]
     columns = ["wanted", "collected", *(["synthesized"] if whole.synthesized else [])]
     columns += [f"after {_spaced(step)}" for step in steps]
