@@ -94,7 +94,7 @@ def ledger(
     input: Inputs = None,
     field: Fields = None,
     budget: Budget = None,
-    by: Annotated[list[By] | None, typer.Option(help="Rows of what (repeatable); default: language and part.")] = None,
+    by: Annotated[list[By] | None, typer.Option(help="Rows of what (repeatable). Default: language and part.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 where a language falls short.")] = False,
     json_output: Json = False,
     csv_output: Csv = False,

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from planted_corpus import planted_values, write_planted
-from small_corpus import as_recipe, build, recipe_values, row, write_corpus, write_jsonl
+from small_corpus import as_recipe, build, recipe_values, write_corpus, write_jsonl
+from small_corpus import row as document
 
 from marco_data.dataset import Task
 from marco_data.errors import RecipeError
@@ -148,7 +149,15 @@ def test_only_what_was_never_tokenized_is_estimated(ledger: StageLedger) -> None
         dropped_early = [a for reason, a in row.dropped.items() if not reason.startswith("mix/") and a.bytes]
         failed = [a for a in row.failed.values() if a.bytes]
         assert ("collected" in row.estimated) == bool(dropped_early or failed)
-        assert not row.estimated & {"written", "drawn", "selected", "available", "shortfall", "after.mix", "after.dedup"}
+        assert not row.estimated & {
+            "written",
+            "drawn",
+            "selected",
+            "available",
+            "shortfall",
+            "after.mix",
+            "after.dedup",
+        }
     assert any(not row.estimated and row.written for row in ledger.rows)
 
 
@@ -207,7 +216,7 @@ def test_before_anything_is_tokenized_an_earlier_build_says_how_many_tokens_a_by
     bases = {f.basis for f in read_ledger(Storage(f"{tmp_path}/alone"), "small", 3).fertility.values()}
     assert bases == {"assumed"}
     started(first, tmp_path / "out")
-    write_jsonl(corpus / "web" / "e.jsonl", [row("fra_Latn", 3)])
+    write_jsonl(corpus / "web" / "e.jsonl", [document("fra_Latn", 3)])
     with pytest.raises(Killed):
         started(first, tmp_path / "out", DiesAt("measure", 1))
     found = read_ledger(Storage(f"{tmp_path}/out"), "small", 3).fertility["fra_Latn"]
@@ -219,7 +228,7 @@ def test_records_of_other_builds_in_the_same_folders_do_not_count(tmp_path: Path
     recipe = as_recipe(recipe_values(corpus))
     started(recipe, tmp_path / "out")
     (corpus / "web" / "a.jsonl").unlink()
-    write_jsonl(corpus / "web" / "e.jsonl", [row("fra_Latn", 3)])
+    write_jsonl(corpus / "web" / "e.jsonl", [document("fra_Latn", 3)])
     with pytest.raises(Killed):
         started(recipe, tmp_path / "out", DiesAt("decide", 1))
     part = read_ledger(Storage(f"{tmp_path}/out"), "small", 3)
