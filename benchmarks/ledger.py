@@ -3,8 +3,8 @@
     python -m benchmarks.ledger [--shards 5000x64 --shards 1000000x1] [--scratch FOLDER] [--out benchmarks/LEDGER.md]
 
 Each reading is a process of its own: `read_ledger` alone, and the whole process with Python's start and the imports, by
-the wall clock and by processor time, which is what is judged where others use the machine too. Roots are made by `benchmarks.ledger_roots`. Knows nothing of what the figures of the ledger are,
-but that they add up.
+the wall clock and by processor time, which is what is judged where others use the machine too. Roots are made by
+`benchmarks.ledger_roots`. Knows nothing of what the figures of the ledger are, but that they add up.
 """
 
 import argparse
@@ -118,13 +118,13 @@ def report(readings: Sequence[Reading], load: tuple[float, float, float]) -> str
         f"Made by `python -m benchmarks.ledger`. Machine: {processor()}, {os.cpu_count()} cores, Python "
         f"{platform.python_version()}; load (1, 5, 15 minutes) {began} when it began, {ended} when it ended.",
         "",
-        "A shard is a task of each node that judges documents; every record of `decide` has four counts for each of its",
-        "languages. A finished root has the manifests of its nodes and of its stage, and as many token shards, up to",
-        "20,000. Of the root that is being built, `decide` lacks one record and has no manifest: all its records are",
-        "files of their own, and read at the first look; later looks read what came since, here a hundredth of them.",
-        "Seconds by the wall clock and, in brackets, of the processor: of `read_ledger`, and of the whole process. With a",
-        "load above the number of cores the wall clock measures the others too, so the processor's are judged. Memory is",
-        "the most that was resident.",
+        "A shard is a task of each node that judges documents; every record of `decide` has four counts for each",
+        "of its languages. A finished root has the manifests of its nodes and of its stage, and as many token",
+        "shards, up to 20,000. Of the root that is being built, `decide` lacks one record and has no manifest: all",
+        "its records are files of their own, and read at the first look; later looks read what came since, here a",
+        "hundredth of them. Seconds by the wall clock and, in brackets, of the processor: of `read_ledger`, and of",
+        "the whole process. With a load above the number of cores the wall clock measures the others too, so the",
+        "processor's are judged. Memory is the most that was resident.",
         "",
         "| root | shards | languages of each | rows | documents | read_ledger, s | process, s | memory, MB | goal, s |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -132,10 +132,10 @@ def report(readings: Sequence[Reading], load: tuple[float, float, float]) -> str
     for r in readings:
         goal = GOALS.get(r.shards)
         met = "" if goal is None else f"{goal:g}: {'met' if r.process_processor < goal else 'missed'}"
-        lines.append(
-            f"| {r.what} | {r.shards:,} | {r.languages} | {r.rows:,} | {r.documents:,} | {r.seconds:.2f} ({r.processor:.2f}) | "
-            f"{r.process_seconds:.2f} ({r.process_processor:.2f}) | {r.memory / 1e6:,.0f} | {met} |"
-        )
+        times = ((r.seconds, r.processor), (r.process_seconds, r.process_processor))
+        cells = [r.what, f"{r.shards:,}", f"{r.languages}", f"{r.rows:,}", f"{r.documents:,}"]
+        cells += [f"{wall:.2f} ({processor:.2f})" for wall, processor in times]
+        lines.append(f"| {' | '.join([*cells, f'{r.memory / 1e6:,.0f}', met])} |")
     return "\n".join([*lines, ""])
 
 

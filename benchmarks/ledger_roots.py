@@ -1,8 +1,8 @@
 """Roots of many shards for the ledger's benchmark, written by the project's own writers; no document is in them.
 
 In: how many shards (tasks of each node that judges documents), and of how many languages each is. Out: a root as a
-build leaves it, with manifests of nodes and of the stage; or as a build that was killed leaves it, when all but the last
-of `decide`'s records were committed. Counts are those of some filters; they add up.
+build leaves it, with manifests of nodes and of the stage; or as a build that was killed leaves it, when all but the
+last of `decide`'s records were committed. Counts are those of some filters; they add up.
 """
 
 from collections import defaultdict
@@ -38,6 +38,7 @@ class Root:
         self.shards, self.languages = shards, languages
         self.sources = sorted(self.recipe.used_sources)
         self._known: dict[tuple[str, int], tuple[Count, ...]] = {}
+        self._facts: dict[tuple[str, str], dict[str, Any]] = {}
 
     def finished(self) -> None:
         """A build that is through."""
@@ -78,8 +79,7 @@ class Root:
 
     def _record(self, node: Node, task: Task, number: int) -> Record:
         source = self.sources[number % len(self.sources)]
-        facts: dict[str, Any] = {"source": source, "files": [f"{source}/{task.name}"]} if node.kind == "measure" else {}
-        facts |= {"shard": f"{task.name}.parquet", "leaks": {}} if node.kind == "decide" else {}
+        facts = self._facts.setdefault((node.kind, source), _facts(node.kind, source))
         return Record(node.folder, task.key, dict(task.reads), counts=self._counts(node.kind, number), facts=facts)
 
     def _counts(self, kind: str, number: int) -> tuple[Count, ...]:
@@ -146,6 +146,12 @@ class Root:
                 key = Task(node, name, {"name": name}, None).key
                 records.append(Record(node.folder, key, {"name": name}, counts=(count,), facts=facts))
         return records
+
+
+def _facts(kind: str, source: str) -> dict[str, Any]:
+    if kind == "measure":
+        return {"source": source, "files": [f"{source}/0001.jsonl"]}
+    return {"shard": "measure/0001.parquet", "leaks": {}} if kind == "decide" else {}
 
 
 def _counts(kind: str, source: str, code: str) -> list[Count]:

@@ -413,7 +413,8 @@ def records_of(storage: Storage, manifest: str) -> list[Record] | None:
 def write_manifest(storage: Storage, node: Node, tasks: Sequence[Task], records: Sequence[Record]) -> None:
     """One file for what may be a million: later runs and every table read this instead of each record."""
     name = manifest_name(node, tasks)
-    texts = [json.dumps(asdict(r), sort_keys=True, ensure_ascii=False) for r in records]
+    # `vars`, not `asdict`, which copies whatever a record holds: of a million records that is minutes.
+    texts = [json.dumps(vars(r), default=vars, sort_keys=True, ensure_ascii=False) for r in records]
     table = pa.table({"key": [r.key for r in records], "record": texts}, schema=MANIFEST)
     stem = name.removesuffix(".json").replace("/manifest-", "/records-")
     file = write_parquet(storage, stem, [table], MANIFEST)

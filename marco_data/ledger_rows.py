@@ -346,8 +346,9 @@ class _Flow:
 
 def _divided(total: int, weights: Mapping[str, int]) -> dict[str, int]:
     """`total` in the proportion of `weights`; all of it to the first where they are 0."""
-    if not sum(weights.values()):
-        return {name: total if i == 0 else 0 for i, name in enumerate(weights)}
+    heavy = [name for name, weight in weights.items() if weight] or list(weights)[:1]
+    if len(heavy) == 1:
+        return {name: total if name == heavy[0] else 0 for name in weights}
     return largest_remainder(total, {name: Fraction(weight) for name, weight in weights.items()})
 
 

@@ -7,6 +7,7 @@ The record last: it is created only if it does not exist, and its existence mean
 
 import errno
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -110,8 +111,14 @@ class Storage:
     def read_many(self, paths: Sequence[str]) -> list[bytes]:
         """The bytes of those of `paths` that are there, in their order; elsewhere many are asked for at once."""
         if self._local is not None:
-            found = [self.read(path) for path in paths]
-            return [data for data in found if data is not None]
+            base, local = str(self._local), []
+            for path in paths:
+                with (
+                    suppress(FileNotFoundError),
+                    io.FileIO(f"{base}/{path}") as file,
+                ):  # a Path costs as much as reading
+                    local.append(file.readall())
+            return local
         filesystem, base = self._remote()
         full = [f"{base}/{path}" for path in paths]
         answers = filesystem.cat(full, on_error="return") if full else {}
