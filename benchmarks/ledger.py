@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import shutil
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.dedup_scale.watch import peak_bytes
 from benchmarks.ledger_roots import Root
 from benchmarks.report import processor
 from marco_data.stage_ledger import read_ledger
@@ -105,7 +105,7 @@ def _read(root: str) -> dict[str, float | int]:
     out = total.gone + total.pending
     assert total.documents_read == out.documents + total.documents_written > 0
     assert total.collected == out.tokens + total.written
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    memory = peak_bytes(os.getpid())  # getrusage would tell that of the process this one was forked from
     sums = {"rows": len(ledger.rows), "documents": total.documents_read}
     return {**times, "process_processor": time.process_time(), "memory": memory, **sums}
 

@@ -9,17 +9,28 @@ from typing import Annotated
 
 import typer
 
-from marco_data.catalog import Choice, parse_fields, resolve
+from marco_data.catalog import Choice, parse_fields
 from marco_data.cli_build import say
 from marco_data.errors import RecipeError
-from marco_data.options import Budget, Family, Fields, Inputs, Json, Languages, RecipeOption, Root, StageNumber
+from marco_data.options import (
+    Budget,
+    Family,
+    Fields,
+    Inputs,
+    Json,
+    Languages,
+    RecipeOption,
+    Root,
+    StageNumber,
+    described,
+)
 from marco_data.recipe import Recipe
 from marco_data.records import Count
 from marco_data.report import print_books, stats_object
 from marco_data.report_ledger import print_ledger, progress_note
 from marco_data.run_state import find_state
 from marco_data.stage import Stage, find_stage, load_stage
-from marco_data.stage_ledger import ANY, LedgerRow, StageLedger, read_ledger, stage_so_far
+from marco_data.stage_ledger import ANY, AXES, LedgerRow, StageLedger, read_ledger, stage_so_far
 from marco_data.storage import Storage
 
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
@@ -51,8 +62,8 @@ def stats(
     """
     _one_form(json_output, csv_output)
     choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []))
-    storage, name, described = Storage(root), *_asked(choice)
-    built = _stage(storage, name, stage, described)
+    storage, (name, own) = Storage(root), described(choice)
+    built = _stage(storage, name, stage, own)
     if csv_output:
         _write_counts(built)
         raise typer.Exit(0 if built.balanced else 1)
@@ -105,8 +116,9 @@ def ledger(
     """
     _one_form(json_output, csv_output)
     choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []))
-    axes = [axis.value for axis in By if axis in (by or (By.language, By.part))]
-    found = read_ledger(Storage(root), (asked := _asked(choice))[0], stage, asked[1])
+    axes = [axis for axis in AXES if axis in (by or (By.language, By.part))]
+    name, own = described(choice)
+    found = read_ledger(Storage(root), name, stage, own)
     if json_output:
         print(json.dumps(found.to_object(), ensure_ascii=False))
     elif csv_output:
@@ -127,14 +139,6 @@ def _told(found: StageLedger, row: LedgerRow) -> str:
         return f"{row.language} by {row.shortfall:,}"
     parts = [one.part for one in found.rows if one.language == ANY and one.shortfall]
     return f"any language in {', '.join(f'`{part}`' for part in parts)} by {row.shortfall:,}"
-
-
-def _asked(choice: Choice) -> tuple[str, Recipe | None]:
-    """The family, and the recipe where the options describe one."""
-    if choice.recipe or choice.inputs or choice.languages or choice.budget:
-        recipe = resolve(choice)
-        return recipe.family, recipe
-    return choice.family, None
 
 
 def _one_form(json_output: bool, csv_output: bool) -> None:

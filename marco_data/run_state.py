@@ -112,9 +112,10 @@ def end_state(storage: Storage, recipe: Recipe, folder: str) -> None:
 
 
 def _remove_keys(storage: Storage, state: RunState) -> None:
-    for node in state.nodes:
-        if node.keys is not None and storage.exists(node.keys):
-            storage.remove(node.keys)
+    """Also those of the earlier rounds of a node that works in rounds."""
+    for name in storage.names(FOLDER):
+        if name.startswith(f"{state.run}-") and name.endswith(".parquet"):
+            storage.remove(f"{FOLDER}/{name}")
 
 
 def _names(family: str, stage: int, digest: str | None) -> list[str]:

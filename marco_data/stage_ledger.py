@@ -43,6 +43,7 @@ from marco_data.storage import Storage
 
 __all__ = [
     "ANY",
+    "AXES",
     "Amount",
     "Axis",
     "Fertility",
@@ -153,9 +154,13 @@ def read_ledger(storage: Storage, family: str, stage: int, recipe: Recipe | None
 
     Raises RecipeError where there is neither.
     """
-    state = find_state(storage, family, stage, recipe.digest if recipe else None)
+    digest = recipe.digest if recipe else None
+    state = find_state(storage, family, stage, digest)
     if state is not None and state.ended is None:
-        return _of_run(storage, state)
+        found = _of_run(storage, state)
+        now = find_state(storage, family, stage, digest)
+        if now is not None and (now.run, now.ended) == (state.run, None):  # else it ended while it was looked at
+            return found
     return _of_stage(storage, load_stage(storage, family, stage, recipe))
 
 
