@@ -18,11 +18,10 @@ import pyarrow as pa
 
 from marco_data.dataset import Node, Task
 from marco_data.execute import manifest_name
+from marco_data.kept_sums import FOLDER, KEYS, KeptSums
 from marco_data.recipe import Recipe
+from marco_data.records import Record
 from marco_data.storage import Storage, canonical_json, write_parquet
-
-FOLDER = "runs/now"
-KEYS = pa.schema([("key", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,13 @@ class RunState:
 
 @dataclass
 class Announced:
-    """The run's own side: says what it works on as it goes."""
+    """The run's own side: says what it works on, and what it has come to, as it goes."""
 
     storage: Storage
     state: RunState
+    sums: KeptSums | None = None
+    looked: float = 0.0
+    every: float = 10.0  # seconds between two looks at whether the sums are worth writing
 
     @staticmethod
     def of(recipe: Recipe, nodes: Sequence[Node], storage: Storage) -> "Announced":
@@ -90,6 +92,16 @@ class Announced:
         nodes = tuple(now if old.name == node.name else old for old in self.state.nodes)
         self.state = RunState(**{**vars(self.state), "nodes": nodes})
         self._write()
+        self.sums = None if there else KeptSums(node.name, node.folder)
+
+    def record(self, record: Record) -> None:
+        """A task of the node is committed: its counts, so that who looks need not read a million records first."""
+        if self.sums is None:
+            return
+        self.sums.add(record.counts, [record.key])
+        if time.monotonic() - self.looked > self.every:
+            self.looked = time.monotonic()
+            self.sums.write(self.storage)
 
     def _write(self) -> None:
         self.storage.replace(self.state.path, canonical_json(asdict(self.state)))

@@ -8,13 +8,18 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_corpus import as_recipe, recipe_values, write_corpus
 
-from marco_data.committed import WORTH_KEEPING, Committed, committed, counts_at
+from marco_data.committed import Committed, committed, counts_at
+from marco_data.dataset import Task
+from marco_data.kept_sums import FOLDER, KEYS, WORTH_KEEPING
 from marco_data.records import Count, Record, add_counts, commit_record
-from marco_data.run_state import FOLDER, KEYS, NodeState
+from marco_data.run_state import Announced, NodeState, find_state
 from marco_data.storage import Storage, write_parquet
 
 NODE = "measure-0123456789ab"
+MANY = WORTH_KEEPING + 10
+"""Records whose sums are kept."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def test_a_look_reads_only_what_came_since_the_last(tmp_path: Path) -> None:
     storage = Watched(str(tmp_path))
     numbers = range(2 * WORTH_KEEPING)
     node = state(storage, numbers)
-    half = numbers[: WORTH_KEEPING + 1]
+    half = numbers[:MANY]
     expected = commit(storage, half)
     assert committed(storage, node) == Committed("measure", len(numbers), len(half), expected)
     assert len(storage.asked) == len(half)
@@ -90,7 +95,7 @@ def test_a_look_reads_only_what_came_since_the_last(tmp_path: Path) -> None:
 
 def test_the_kept_sums_decide_nothing(tmp_path: Path) -> None:
     storage = Watched(str(tmp_path))
-    numbers = range(WORTH_KEEPING + 1)
+    numbers = range(MANY)
     node = state(storage, numbers)
     expected = commit(storage, numbers)
     committed(storage, node)
@@ -113,12 +118,31 @@ def test_a_root_that_cannot_be_written_is_read_all_the_same(tmp_path: Path) -> N
         def replace(self, path: str, data: bytes) -> None:
             raise PermissionError(path)
 
-    numbers = range(WORTH_KEEPING + 1)
+    numbers = range(MANY)
     node = state(Storage(str(tmp_path)), numbers)
     expected = commit(Storage(str(tmp_path)), numbers)
     for _ in range(2):
         assert committed(ReadOnly(str(tmp_path)), node).counts == expected
     assert not list((tmp_path / FOLDER).glob("sums-*"))
+
+
+def test_a_run_keeps_the_sums_of_what_it_does_for_whoever_looks(tmp_path: Path) -> None:
+    storage = Watched(str(tmp_path / "out"))
+    recipe = as_recipe(recipe_values(write_corpus(tmp_path / "in")))
+    node = recipe.pipeline_function()(recipe).node("measure")
+    tasks = [Task(node, f"file-{number}", {"n": number}, None) for number in range(2 * MANY)]
+    announced = Announced.of(recipe, [node], storage)
+    announced.every = 0.0
+    announced.node(node, tasks, there=False)
+    for task in tasks[:MANY]:
+        counts = (Count("read", "web", "eng_Latn", documents=3, bytes=30),)
+        announced.record(commit_record(storage, Record(node.folder, task.key, dict(task.reads), counts=counts)))
+    state = find_state(storage, "small", 3)
+    assert state is not None
+    found = committed(storage, state.nodes[0])
+    assert (found.tasks, found.done) == (2 * MANY, MANY)
+    assert found.counts == (Count("read", "web", "eng_Latn", documents=3 * MANY, bytes=30 * MANY),)
+    assert len(storage.asked) < MANY // 10, "what the run had summed was read again"
 
 
 def test_records_of_other_tasks_in_the_folder_are_not_read(tmp_path: Path) -> None:
