@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from marco_data.languages import LANGUAGES
+from marco_data.published_mixture import published
 from marco_data.report import NARROW, console
 from marco_data.stage_ledger import Axis, LedgerRow, StageLedger
 
@@ -95,12 +96,11 @@ def _mixture(ledger: StageLedger) -> Table:
     table = Table(title="\nmixture, % of the stage", title_justify="left")
     for name in ("", "recipe", "realised", "Marco-MoE"):
         table.add_column(name, justify="left" if not name else "right")
+    alone = {category.name for category in published(ledger.stage).categories if len(category.parts) == 1}
     kind = "part"
     for row in ledger.mixture:
-        if row.kind == "category" and row.published and not row.asked and not row.realised:
-            continue
-        if row.kind == "category" and any(r.kind == "part" and r.published == row.published for r in ledger.mixture):
-            continue  # it is one part, and stands above
+        if row.kind == "category" and (row.name in alone or not (row.asked or row.realised)):
+            continue  # it is one part, and stands above; or none of this recipe's
         if row.kind == "language" and row.published is None:
             continue
         if row.kind != kind:

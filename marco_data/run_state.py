@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from marco_data.dataset import Node, Task
 from marco_data.execute import manifest_name
-from marco_data.kept_sums import FOLDER, KEYS, KeptSums
+from marco_data.kept_sums import FOLDER as FOLDER
+from marco_data.kept_sums import KEYS, KeptSums
 from marco_data.recipe import Recipe
 from marco_data.records import Record
 from marco_data.storage import Storage, canonical_json, write_parquet

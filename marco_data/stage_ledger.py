@@ -183,7 +183,7 @@ def _of_run(storage: Storage, state: RunState) -> StageLedger:
     tokenize = next((node for node in state.nodes if node.name == "tokenize"), None)
     tokenized = next((node.counts for node in nodes if node.name == "tokenize"), ())
     earlier = _earlier(storage, tokenize.folder) if tokenize else ()
-    return _ledger(_books_so_far(storage, state, nodes), tokenized, earlier, nodes, state.digest, running=True)
+    return _ledger(so_far(storage, state, nodes), tokenized, earlier, nodes, state.digest, running=True)
 
 
 def stage_so_far(storage: Storage, state: RunState) -> Stage:
@@ -191,13 +191,13 @@ def stage_so_far(storage: Storage, state: RunState) -> Stage:
     nodes = [committed(storage, node) for node in state.nodes]
     shards = [shard for record in _records(storage, state, "shards") for shard in record.facts["shards"]]
     return replace(
-        _books_so_far(storage, state, nodes),
+        so_far(storage, state, nodes),
         shards=tuple(sorted(shards, key=lambda s: str(s["prefix"]))),
         requests=tuple(row.to_row() for row in spent(_records(storage, state, "generate"))),
     )
 
 
-def _books_so_far(storage: Storage, state: RunState, nodes: Sequence[Committed]) -> Stage:
+def so_far(storage: Storage, state: RunState, nodes: Sequence[Committed]) -> Stage:
     """Of the same what the ledger needs: neither shards nor requests."""
     mix = _records(storage, state, "mix")
     return Stage(
