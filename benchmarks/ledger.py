@@ -11,13 +11,14 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.dedup_scale.watch import peak_bytes
@@ -52,39 +53,60 @@ def main() -> None:
         print(json.dumps(_read(arguments.read)))
         return
     load = os.getloadavg()
-    readings: list[Reading] = []
+    given = [tuple(map(int, shape.split("x"))) for shape in arguments.shards or ["5000x64", "1000000x1"]]
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
-        for given in arguments.shards or ["5000x64", "1000000x1"]:
-            shards, languages = (int(number) for number in given.split("x"))
-            readings += measure(Path(scratch) / given, shards, languages)
-            shutil.rmtree(Path(scratch) / given)
+        readings = measure(Path(scratch), [(shards, languages) for shards, languages in given], arguments.most_files)
     text = report(readings, load)
     print(text)
     if arguments.out:
         arguments.out.write_text(text, "utf-8")
 
 
-def measure(folder: Path, shards: int, languages: int) -> list[Reading]:
-    """A finished root; one that is being built, at the first look, at the second, and after a hundredth more."""
+Shape = tuple[str, int, int]  # `finished` or `killed`, shards, languages of each
+
+
+def measure(folder: Path, shapes: Sequence[tuple[int, int]], most_files: int) -> list[Reading]:
+    """Finished roots; and such as are being built, at the first look, at the second, and after a hundredth more.
+
+    Roots are made side by side and read one after the other.
+    """
     started = time.monotonic()
-    done, begun = Root(f"{folder}/finished", shards, languages), Root(f"{folder}/killed", shards, languages)
-    done.finished()
-    readings = [_reading("finished", done)]
-    begun.killed()
-    _say(f"{shards} x {languages}: roots made in {time.monotonic() - started:.0f} s")
-    readings.append(_reading("being built, first look", begun))
-    readings.append(_reading("being built, second look", begun))
-    records = list(Path(begun.storage.root, begun.dataset.node("decide").folder).glob("*.json"))
-    more = max(1, shards // 100)
-    again = sorted(records)[-more:]
-    held = {path: path.read_bytes() for path in again}
-    for path in again:
+    killed = [("killed", min(shards, most_files), languages) for shards, languages in shapes]
+    roots: list[Shape] = [*(("finished", *shape) for shape in shapes), *killed]
+    with ProcessPoolExecutor(len(roots), get_context("spawn")) as makers:
+        list(makers.map(_make, [str(folder)] * len(roots), roots))
+    _say(f"roots made in {time.monotonic() - started:.0f} s")
+    readings = []
+    for shape in roots:
+        root = _root(str(folder), shape)
+        if shape[0] == "finished":
+            readings.append(_reading("finished", root))
+            continue
+        readings += [_reading(f"being built, {look} look", root) for look in ("first", "second")]
+        readings.append(_after_a_hundredth_more(root))
+    return readings
+
+
+def _root(folder: str, shape: Shape) -> Root:
+    kind, shards, languages = shape
+    return Root(f"{folder}/{kind}-{shards}x{languages}", shards, languages)
+
+
+def _make(folder: str, shape: Shape) -> None:
+    root = _root(folder, shape)
+    root.finished() if shape[0] == "finished" else root.killed()
+
+
+def _after_a_hundredth_more(root: Root) -> Reading:
+    """As it would be if the last look had been at all records but a hundredth."""
+    records = sorted(Path(root.storage.root, root.dataset.node("decide").folder).glob("*.json"))
+    held = {path: path.read_bytes() for path in records[: max(1, root.shards // 100)]}
+    for path in held:
         path.unlink()
-    _reading("", begun)  # what was kept covers records that are gone: everything is summed again
+    _reading("being built, a hundredth less", root)  # what was kept covers records that are gone, and is not taken
     for path, data in held.items():
         path.write_bytes(data)
-    readings.append(_reading("being built, a hundredth more", begun))
-    return readings
+    return _reading("being built, a hundredth more", root)
 
 
 def _reading(what: str, root: Root) -> Reading:
@@ -121,10 +143,11 @@ def report(readings: Sequence[Reading], load: tuple[float, float, float]) -> str
         "A shard is a task of each node that judges documents; every record of `decide` has four counts for each",
         "of its languages. A finished root has the manifests of its nodes and of its stage, and as many token",
         "shards, up to 20,000. Of the root that is being built, `decide` lacks one record and has no manifest: all",
-        "its records are files of their own, and read at the first look; later looks read what came since, here a",
-        "hundredth of them. Seconds by the wall clock and, in brackets, of the processor: of `read_ledger`, and of",
-        "the whole process. With a load above the number of cores the wall clock measures the others too, so the",
-        "processor's are judged. Memory is the most that was resident.",
+        "its records are files of their own (so that root has 200,000 shards at most), and read at the first look,",
+        "as if the run had kept no sums of them; later looks read what came since, here a hundredth of them.",
+        "Seconds by the wall clock and, in brackets, of the processor: of `read_ledger`, and of the whole process.",
+        "With a load above the number of cores the wall clock measures the others too, so the processor's are",
+        "judged. Memory is the most that was resident.",
         "",
         "| root | shards | languages of each | rows | documents | read_ledger, s | process, s | memory, MB | goal, s |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -146,6 +169,9 @@ def _say(line: str) -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", action="append", help="SHARDSxLANGUAGES (repeatable)")
+    parser.add_argument(
+        "--most-files", type=int, default=200_000, help="shards of a root that is being built, each a file; at most"
+    )
     parser.add_argument("--scratch", type=Path, help="where the roots are made; default: the usual place")
     parser.add_argument("--out", type=Path, help="write the table there too")
     parser.add_argument("--read", help=argparse.SUPPRESS)
