@@ -20,6 +20,7 @@ from marco_data.benchmark_index import IndexMissing
 from marco_data.catalog import Choice, parse_fields, resolve
 from marco_data.cli_build import Machines, build_stage, plan_of, reachable, retry, say
 from marco_data.cli_duplicates import duplicates
+from marco_data.cli_languages import languages
 from marco_data.cli_prompts import export_completions, prompts
 from marco_data.cli_train_convert import export, upcycle
 from marco_data.cli_train_data import (
@@ -39,7 +40,6 @@ from marco_data.evidence import pairs
 from marco_data.generation.estimate import Estimate
 from marco_data.generation.estimate_table import estimates_object
 from marco_data.generation.validation import Problem
-from marco_data.languages import LANGUAGES
 from marco_data.options import (
     AnyStage,
     Budget,
@@ -330,14 +330,7 @@ def failures(
             print(f"{row['failed']}  {', '.join(row['files'])} at {row['position']}  {row['first_bytes'][:100]}")
 
 
-@app.command()
-def languages(json_output: Json = False) -> None:
-    """List the languages, their codes and scripts."""
-    if json_output:
-        print(json.dumps([asdict(language) for language in LANGUAGES.values()], ensure_ascii=False, default=list))
-        return
-    for language in LANGUAGES.values():
-        print(f"{language.code}  {language.iso639_1}  {language.name}  ({', '.join(language.scripts)})")
+app.add_typer(languages, name="languages")
 
 
 @app.command()

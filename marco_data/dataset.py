@@ -82,8 +82,8 @@ class Node(ABC):
 
     A plan has a kind of node once for each `scope`: the same work over other documents. It is no identity: equal work
     lies in one folder. `accept` are package versions declared equal by the recipe: they have one identity.
-    `new_languages` are those that the recipe adds: a node takes them along to where its tasks run. What they shape is in
-    the identity of its steps.
+    `new_languages` are those that the recipe adds: a node takes them along to where its tasks run. What they shape is
+    in the identity of its steps.
     """
 
     kind: ClassVar[str]

@@ -346,7 +346,7 @@ class Recipe(Section):
 
 def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Read, merge includes, check. `overrides` replace top-level keys (from the command line)."""
-    values, lines = _read_with_includes(path, set())
+    values, lines = read_with_includes(path, set())
     values |= dict(overrides or {})
     try:
         return Recipe.model_validate(values)
@@ -356,12 +356,12 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
 
 def place_in(path: Path, key: tuple[str, ...]) -> str:
     """`file:line` of a key of a recipe, or of the nearest above it that is there."""
-    _, lines = _read_with_includes(path, set())
+    _, lines = read_with_includes(path, set())
     file, line = lines.get(known(key, lines), (path, 1))
     return f"{file}:{line}"
 
 
-def _read_with_includes(path: Path, seen: set[Path]) -> tuple[dict[str, Any], dict[tuple[Any, ...], tuple[Path, int]]]:
+def read_with_includes(path: Path, seen: set[Path]) -> tuple[dict[str, Any], dict[tuple[Any, ...], tuple[Path, int]]]:
     values, own_lines = read_yaml(path, a="recipe", hint="give --family NAME or --recipe FILE")
     _absolute_paths(values, path.parent)
     lines = {key: (path, line) for key, line in own_lines.items()}
@@ -375,7 +375,7 @@ def _read_with_includes(path: Path, seen: set[Path]) -> tuple[dict[str, Any], di
             raise RecipeError(f"{place}: `include: {name}` goes round in a circle")
         if not file.is_file():
             raise RecipeError(f"{place}: `include: {name}`: there is no file `{file}`")
-        included, included_lines = _read_with_includes(file, seen | {path.resolve()})
+        included, included_lines = read_with_includes(file, seen | {path.resolve()})
         merged = _merge(merged, included)
         merged_lines |= included_lines
     return _merge(merged, values), merged_lines | lines

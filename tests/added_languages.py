@@ -12,44 +12,51 @@ from small_corpus import TOKENIZER
 
 PROSE = {
     "srp_Latn": (
-        "Na kraju naše ulice nalazi se mala pekara u kojoj se hleb pravi pre svitanja. Pekar ustaje u tri sata, loži peć i "
-        "mesi testo koje je ostavio da naraste prethodne večeri. Deca koja idu u školu kupuju tople kifle i čekaju autobus "
-        "ispod lipe. Pre dve nedelje peć se pokvarila, pa je ceo kraj ostao bez hleba, a ljudi su tek tada shvatili koliko "
-        "im znači miris koji svako jutro dolazi kroz prozor.",
-        "Prošlog leta smo putovali vozom uz reku i videli gde se uliva u Dunav. Voz je bio spor, ali nikome se nije žurilo, "
-        "jer su prozori bili otvoreni i vetar je bio prijatan. Jedna starija žena delila je breskve iz svoje bašte i pričala "
-        "nam o vremenu kada je ovde bila samo jedna prodavnica. Posle podne smo stigli u grad, ostavili stvari u hotelu i "
-        "otišli da se kupamo, a uveče smo svi zajedno večerali na obali.",
+        "Na kraju naše ulice nalazi se mala pekara u kojoj se hleb pravi pre svitanja. Pekar ustaje u tri "
+        "sata, loži peć i mesi testo koje je ostavio da naraste prethodne večeri. Deca koja idu u školu "
+        "kupuju tople kifle i čekaju autobus ispod lipe. Pre dve nedelje peć se pokvarila, pa je ceo kraj "
+        "ostao bez hleba, a ljudi su tek tada shvatili koliko im znači miris koji svako jutro dolazi kroz "
+        "prozor.",
+        "Prošlog leta smo putovali vozom uz reku i videli gde se uliva u Dunav. Voz je bio spor, ali "
+        "nikome se nije žurilo, jer su prozori bili otvoreni i vetar je bio prijatan. Jedna starija žena "
+        "delila je breskve iz svoje bašte i pričala nam o vremenu kada je ovde bila samo jedna "
+        "prodavnica. Posle podne smo stigli u grad, ostavili stvari u hotelu i otišli da se kupamo, a "
+        "uveče smo svi zajedno večerali na obali.",
     ),
     "bos_Latn": (
-        "Na kraju naše ulice nalazi se mala pekara u kojoj se hljeb pravi prije zore. Pekar ustaje u tri sata, loži peć i "
-        "mijesi tijesto koje je ostavio da naraste prethodne večeri. Djeca koja idu u školu kupuju tople kifle i lahko "
-        "zaborave na autobus. Prije dvije sedmice peć se pokvarila, pa je cijela mahala ostala bez hljeba, a ljudi su tek "
-        "tada shvatili koliko im znači miris koji svako jutro dolazi kroz prozor.",
-        "Prošlog ljeta smo putovali vozom uz rijeku i vidjeli gdje se Bosna ulijeva u Savu. Voz je bio spor, ali niko nije "
-        "žurio, jer su prozori bili otvoreni i vjetar je bio ugodan. Jedna starija nena dijelila je breskve iz svoje bašče i "
-        "pričala nam o vremenu kada je ovdje bila samo jedna prodavnica i kahva se pila kod komšije. Poslije podne smo "
-        "stigli u grad, ostavili stvari u hotelu i otišli da se kupamo.",
+        "Na kraju naše ulice nalazi se mala pekara u kojoj se hljeb pravi prije zore. Pekar ustaje u tri "
+        "sata, loži peć i mijesi tijesto koje je ostavio da naraste prethodne večeri. Djeca koja idu u "
+        "školu kupuju tople kifle i lahko zaborave na autobus. Prije dvije sedmice peć se pokvarila, pa "
+        "je cijela mahala ostala bez hljeba, a ljudi su tek tada shvatili koliko im znači miris koji "
+        "svako jutro dolazi kroz prozor.",
+        "Prošlog ljeta smo putovali vozom uz rijeku i vidjeli gdje se Bosna ulijeva u Savu. Voz je bio "
+        "spor, ali niko nije žurio, jer su prozori bili otvoreni i vjetar je bio ugodan. Jedna starija "
+        "nena dijelila je breskve iz svoje bašče i pričala nam o vremenu kada je ovdje bila samo jedna "
+        "prodavnica i kahva se pila kod komšije. Poslije podne smo stigli u grad, ostavili stvari u "
+        "hotelu i otišli da se kupamo.",
     ),
     "nno_Latn": (
-        "I enden av gata vår ligg eit lite bakeri der dei lagar brød før sola står opp. Bakaren kjem klokka tre, fyrer i "
-        "omnen og eltar deigen som han sette kvelden før. Borna som skal til skulen kjøper varme rundstykke og ventar på "
-        "bussen under treet. For to veker sidan slutta omnen å verke, og heile grannelaget vart utan brød. Fyrst då skjøna "
-        "folk kor mykje dei set pris på lukta som kjem inn gjennom glaset kvar morgon.",
-        "I fjor sommar reiste me med tog langs elva og såg kvar ho renn ut i fjorden. Toget var seint, men ingen hadde det "
-        "travelt, for vindauga var opne og vinden var mild. Ei gamal kone delte ut eple frå hagen sin og fortalde om den "
-        "tida då det ikkje var meir enn éin butikk her. Om ettermiddagen kom me fram til byen, sette frå oss sekkene på "
-        "hotellet og gjekk for å bade, og om kvelden åt me alle saman nede ved vatnet.",
+        "I enden av gata vår ligg eit lite bakeri der dei lagar brød før sola står opp. Bakaren kjem "
+        "klokka tre, fyrer i omnen og eltar deigen som han sette kvelden før. Borna som skal til skulen "
+        "kjøper varme rundstykke og ventar på bussen under treet. For to veker sidan slutta omnen å "
+        "verke, og heile grannelaget vart utan brød. Fyrst då skjøna folk kor mykje dei set pris på lukta "
+        "som kjem inn gjennom glaset kvar morgon.",
+        "I fjor sommar reiste me med tog langs elva og såg kvar ho renn ut i fjorden. Toget var seint, "
+        "men ingen hadde det travelt, for vindauga var opne og vinden var mild. Ei gamal kone delte ut "
+        "eple frå hagen sin og fortalde om den tida då det ikkje var meir enn éin butikk her. Om "
+        "ettermiddagen kom me fram til byen, sette frå oss sekkene på hotellet og gjekk for å bade, og om "
+        "kvelden åt me alle saman nede ved vatnet.",
     ),
     "arz_Arab": (
-        "فى آخر الشارع بتاعنا فيه فرن صغير بيعمل العيش قبل الشمس ما تطلع. الفران بيصحى الساعة تلاتة ويولع الفرن ويعجن "
-        "العجينة اللى سابها تخمر من بالليل. العيال اللى رايحين المدرسة بيشتروا عيش سخن ويستنوا الاتوبيس تحت الشجرة. من "
-        "اسبوعين الفرن باظ والحتة كلها فضلت من غير عيش، والناس ساعتها بس عرفت قد ايه بتحب الريحة اللى بتدخل من الشباك كل "
-        "يوم الصبح، وبقوا يسألوا الراجل كل شوية هيصلحه امتى.",
-        "الصيف اللى فات ركبنا القطر جنب النيل وشفنا الغيطان من الشباك. القطر كان بطىء بس محدش كان مستعجل عشان الشبابيك "
-        "كانت مفتوحة والهوا كان حلو. واحدة ست كبيرة كانت بتوزع خوخ من جنينتها وبتحكيلنا عن ايام زمان لما ماكانش فيه هنا "
-        "غير دكان واحد. بعد الضهر وصلنا البلد وسبنا الشنط فى الاوتيل ورحنا نعوم، وبالليل اتعشينا كلنا مع بعض على الشط "
-        "وقعدنا نغنى لحد الفجر.",
+        "فى آخر الشارع بتاعنا فيه فرن صغير بيعمل العيش قبل الشمس ما تطلع. الفران بيصحى الساعة تلاتة ويولع "
+        "الفرن ويعجن العجينة اللى سابها تخمر من بالليل. العيال اللى رايحين المدرسة بيشتروا عيش سخن "
+        "ويستنوا الاتوبيس تحت الشجرة. من اسبوعين الفرن باظ والحتة كلها فضلت من غير عيش، والناس ساعتها بس "
+        "عرفت قد ايه بتحب الريحة اللى بتدخل من الشباك كل يوم الصبح، وبقوا يسألوا الراجل كل شوية هيصلحه "
+        "امتى.",
+        "الصيف اللى فات ركبنا القطر جنب النيل وشفنا الغيطان من الشباك. القطر كان بطىء بس محدش كان مستعجل "
+        "عشان الشبابيك كانت مفتوحة والهوا كان حلو. واحدة ست كبيرة كانت بتوزع خوخ من جنينتها وبتحكيلنا عن "
+        "ايام زمان لما ماكانش فيه هنا غير دكان واحد. بعد الضهر وصلنا البلد وسبنا الشنط فى الاوتيل ورحنا "
+        "نعوم، وبالليل اتعشينا كلنا مع بعض على الشط وقعدنا نغنى لحد الفجر.",
     ),
 }
 
