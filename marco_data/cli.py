@@ -22,6 +22,7 @@ from marco_data.cli_build import Machines, build_stage, plan_of, reachable, retr
 from marco_data.cli_duplicates import duplicates
 from marco_data.cli_languages import languages
 from marco_data.cli_prompts import export_completions, prompts
+from marco_data.cli_recipe import init, recipe
 from marco_data.cli_train_convert import export, upcycle
 from marco_data.cli_train_data import (
     BatchSize,
@@ -123,6 +124,7 @@ def about(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 app.command("build-stage")(build_stage)
+app.command()(init)
 app.command()(retry)
 app.command()(prompts)
 app.command("export-completions")(export_completions)
@@ -331,6 +333,7 @@ def failures(
 
 
 app.add_typer(languages, name="languages")
+app.add_typer(recipe, name="recipe")
 
 
 @app.command()

@@ -52,7 +52,7 @@ def read_new_languages(folder: Path) -> tuple[NewLanguage, ...]:
     """The languages that the files of a folder describe, by code."""
     if not folder.is_dir():
         raise RecipeError(f"no folder `{folder}` with `languages.csv`, `limits.csv` and `stop_words.csv`")
-    rows = {}
+    rows: dict[str, Line] = {}
     for line in _lines(folder / "languages.csv", LANGUAGES_CSV, needed=("code", "name")):
         code = _new_code(line)
         if code in rows:
@@ -204,7 +204,7 @@ def write_language(folder: Path, new: NewLanguage, evidence: Mapping[str, Mappin
         )
     language = {k: " ".join(v) if isinstance(v, tuple) else str(v) for k, v in asdict(new.language).items()}
     limits: dict[str, float | None] = {**new.limits, SCORE: new.language_score}
-    tables = {
+    tables: dict[str, tuple[tuple[str, ...], list[dict[str, object]]]] = {
         "languages.csv": (LANGUAGES_CSV, [{**language, "identified_as": " ".join(new.identified_as)}]),
         "limits.csv": (
             (*LIMITS_CSV, *EVIDENCE),

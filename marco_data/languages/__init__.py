@@ -78,7 +78,7 @@ def _fold(code: str) -> str:
     return code.strip().replace("-", "_").lower()
 
 
-def _codes(language: Language) -> Iterator[str]:
+def spellings(language: Language) -> Iterator[str]:
     """Every spelling accepted for a language: own code, ISO 639-3, ISO 639-1, both with a script, aliases."""
     iso639_3 = language.code.partition("_")[0]
     shorts = [short for short in (iso639_3, language.iso639_1) if short]
@@ -96,10 +96,10 @@ class Known:
     def __init__(self, new: Sequence[NewLanguage] = ()) -> None:
         self.new: Mapping[str, NewLanguage] = {n.language.code: n for n in new}
         self.languages = {**SHIPPED, **{code: n.language for code, n in self.new.items()}}
-        self.by_code = {_fold(code): language for language in SHIPPED.values() for code in _codes(language)}
+        self.by_code = {_fold(code): language for language in SHIPPED.values() for code in spellings(language)}
         for language in (n.language for n in new):
             # `srp` stays Serbian in Cyrillic letters: the codes that ship keep their meaning.
-            for code in map(_fold, _codes(language)):
+            for code in map(_fold, spellings(language)):
                 self.by_code.setdefault(code, language)
 
 
