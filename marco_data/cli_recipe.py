@@ -178,5 +178,11 @@ def init(
 
 
 def _ask(question: str, proposal: str | None = None) -> str:
-    answer: str = typer.prompt(question, default=proposal, err=True)
-    return answer
+    """A line of stdin; an empty one takes the proposal. Stdout stays the recipe's name."""
+    while True:
+        print(f"{question}{f' [{proposal}]' if proposal else ''}: ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            raise RecipeError("the answers ended before the questions; nothing is written")
+        if answer := line.strip() or proposal:
+            return answer

@@ -1,9 +1,10 @@
 """Limits, stop words and all else that a recipe needs of a new language, from clean text of it.
 
 In: texts of the language, its code, and a shipped language to compare with. Out: a `NewLanguage`, and for each limit
-what it rests on. A limit stays that of the other language where it drops about as much of these texts as of that
-language's prose (DIFFERS); else it is the value that stands among these figures where the limit stands among those
-(`match_limits.matched`). The other language's prose is known by percentiles, `reference_figures.csv`, which
+what it rests on. A limit stays that of the other language unless it drops more of these texts than of that language's
+prose (by DIFFERS): then it is loosened to the value that stands among these figures where the limit stands among those
+(`match_limits.matched`). It is never tightened: how little clean text repeats itself says more of its length than of
+the language. The other language's prose is known by percentiles, `reference_figures.csv`, which
 `python -m benchmarks.reference_figures` makes. Knows nothing of files that a recipe reads.
 
 Stop words are words of letters that are OFTEN of all words and stand in SPREAD of the documents, as they are spelled;
@@ -150,7 +151,7 @@ def _limits(
         figures = found[f"quality_{metric}"].to_numpy(zero_copy_only=False).astype(np.float64)
         value = float(row["value"]) if row["value"] else None
         like_drops = float(row["drops"])
-        if value is not None and abs(float(np.mean(beyond(side, value, figures))) - like_drops) >= DIFFERS:
+        if value is not None and float(np.mean(beyond(side, value, figures))) - like_drops >= DIFFERS:
             spread = np.array([float(row[f"p{p}"]) for p in PERCENTILES])
             value = round(max(matched(value, spread, np.percentile(figures, PERCENTILES)), 0.0), 3)
         limits[limit] = value
