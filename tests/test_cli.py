@@ -165,7 +165,7 @@ def test_without_a_command_the_help_is_shown(tmp_path: Path):
     done = marco(cwd=tmp_path)
     assert done.code == 2
     assert done.err.startswith("Usage:")
-    assert all(name in done.err for name in SURFACE)
+    assert all(name.partition(" ")[0] in done.err for name in SURFACE)  # a group shows its own commands
 
 
 def test_broken_rows_within_the_limits_are_a_warning_and_above_them_an_error(site: Path):
