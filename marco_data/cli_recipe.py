@@ -16,7 +16,7 @@ from marco_data.plan import SKIP
 from marco_data.recipe_changes import GONE, RecipeDiff, by_status, compare
 from marco_data.recipe_schema import recipe_schema
 from marco_data.recipe_start import Wanted, look_at, recipe_yaml, write_recipe
-from marco_data.recipe_text import ABSENT, Difference, flow, leaves, read_recipe, yaml_of
+from marco_data.recipe_text import ABSENT, DEFAULT, Difference, flow, leaves, read_recipe, yaml_of
 from marco_data.report import program
 from marco_data.tokenizer import END_OF_DOCUMENT
 
@@ -57,7 +57,8 @@ def _print_diff(found: RecipeDiff) -> None:
     for section in found.sections:
         print(f"\n{section.section}: {section.says}")
         for key in found.keys:
-            if key.section == section.section:
+            # Defaults of what only one of the two has say nothing; --json has them.
+            if key.section == section.section and {key.place_a, key.place_b} != {ABSENT, DEFAULT}:
                 before, after = _both(key)
                 print(f"  {key.key}: {before} -> {after}    ({key.place_a} -> {key.place_b})")
     print()
