@@ -29,6 +29,7 @@ NOT_RUN_HERE = {
 
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMANDS = {command.name or command.callback.__name__: command for command in app.registered_commands}
+COMMANDS |= {f"{g.name} {c.name}": c for g in app.registered_groups for c in g.typer_instance.registered_commands}
 
 
 def fences(language: str) -> list[str]:
@@ -175,7 +176,7 @@ def test_the_readmes_own_step_and_recipe_are_accepted(answers):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_explains_itself_and_is_in_the_readme(name):
-    answer = CliRunner().invoke(app, [name, "--help"])
+    answer = CliRunner().invoke(app, [*name.split(), "--help"])
     assert answer.exit_code == 0
     assert COMMANDS[name].callback.__doc__
     assert re.search(rf"^\| `{name}\b", README, re.MULTILINE)
