@@ -44,6 +44,7 @@ class Done:
     error: str | None = None
     trace: str | None = None
     damaged: str | None = None  # the file it could not read, for the driver to have made again
+    processor: float = 0.0  # seconds of the processor, as far as this process took them
 
     def without_task(self) -> "Done":
         """For the way home: the driver knows its tasks, and what is left is a few hundred bytes."""
@@ -74,7 +75,7 @@ def run_task(task: Task, storage: Storage, *, isolated: bool = False) -> Done:
     A RetryableError is tried again here, with a pause; a ShardError and our own bug end in `error`. What no other
     task would escape is raised: a RecipeError, a full disk. `isolated` puts each step's work into a child process.
     """
-    started = time.monotonic()
+    started, worked = time.monotonic(), time.process_time()
     for attempt in range(1, ATTEMPTS + 1):
         try:
             record = load_record(storage, task.node.folder, task.key)
@@ -92,7 +93,8 @@ def run_task(task: Task, storage: Storage, *, isolated: bool = False) -> Done:
                     ),
                     first_stands=task.node.settled_by_first,
                 )
-            return Done(task, record, time.monotonic() - started)
+            seconds, processor = time.monotonic() - started, time.process_time() - worked
+            return Done(task, record, seconds, processor=processor)
         except RecipeError:
             raise
         except RetryableError as error:
@@ -451,6 +453,7 @@ class _RunLog:
                     "task": done.task.key,
                     "node": done.task.node.name,
                     "seconds": round(done.seconds, 3),
+                    "processor": round(done.processor, 4),
                     "host": socket.gethostname(),
                     "error": done.error,
                     "trace": done.trace,
