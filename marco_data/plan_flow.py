@@ -164,33 +164,38 @@ def _duplicates_in(kept: pa.Table, rule: DropDuplicates, limits: Mapping[str, fl
     random = np.random.default_rng(1)
     for code in sorted(set(kept["language"].to_pylist())):
         rows = kept.filter(pc.equal(kept["language"], code))
-        found, number = _pairs(rows, rule.threshold)
+        found, number, gone = _pairs(rows, rule.threshold)
         pairs += number
         if not found:
             continue
         whole = float(rows["stands_for"].to_numpy().sum())
-        most = min(limits.get(code, 1.0), found / whole)
-        least = min(most, (math.sqrt(1 + 8 * found) - 1) / 2 / whole)
+        if whole <= rows.num_rows * (1 + 1e-9):  # all of them were looked at
+            least = most = gone / whole
+        else:
+            most = min(limits.get(code, 1.0), found / whole)
+            least = min(most, (math.sqrt(1 + 8 * found) - 1) / 2 / whole)
         drawn = np.exp(random.uniform(math.log(least), math.log(most), DRAWS)) if least < most else np.full(DRAWS, most)
         shares[code] = np.concatenate([[math.sqrt(least * most)], drawn])
     said = f"duplicates by {pairs:,} pairs among the {kept.num_rows:,} documents that limits let through"
     return shares, said if pairs else f"{said}: none, so that what is kept is the most there can be"
 
 
-def _pairs(rows: pa.Table, threshold: float) -> tuple[float, int]:
-    """Pairs alike by their signatures: how many all documents have for those that were found, and these."""
+def _pairs(rows: pa.Table, threshold: float) -> tuple[float, int, int]:
+    """Pairs alike by their signatures: how many all documents have for those found; these; documents they drop."""
     rows = rows.filter(pc.is_valid(rows["signature"]))
     if rows.num_rows < 2:
-        return 0.0, 0
-    signatures = rows["signature"].combine_chunks()
-    matrix = signatures.flatten().to_numpy().reshape(rows.num_rows, -1)
+        return 0.0, 0, 0
+    matrix = rows["signature"].combine_chunks().flatten().to_numpy().reshape(rows.num_rows, -1)
     weights = rows["stands_for"].to_numpy()
+    gone = np.zeros(rows.num_rows, np.bool_)
     found, number = 0.0, 0
     for i in range(rows.num_rows - 1):
         alike = (matrix[i + 1 :] == matrix[i]).mean(axis=1) >= threshold
         number += int(alike.sum())
         found += float(weights[i] * weights[i + 1 :][alike].sum())
-    return found, number
+        if not gone[i]:
+            gone[i + 1 :] |= alike
+    return found, number, int(gone.sum())
 
 
 def _without_duplicates(flow: Flow) -> Flow:

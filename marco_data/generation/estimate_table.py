@@ -105,7 +105,7 @@ def told(figure: Range | None) -> str:
         return ""
     if figure.low is None or figure.high is None:
         return f"{short(figure.expected)} (?)"
-    if figure.low == figure.high:
+    if short(figure.low) == short(figure.high):
         return short(figure.expected)
     return f"{short(figure.expected)} ({short(figure.low)} to {short(figure.high)})"
 
