@@ -39,8 +39,9 @@ def look_around(
     try:
         whole = not problems and all(node.status == SKIP for node in nodes)
         return look(recipe, dataset, problems, None if whole else documents), None
-    except (MarcoError, OSError, ImportError) as error:
-        return None, str(error).splitlines()[0]
+    except Exception as error:  # a user's own step may raise anything here; what was planned is told all the same
+        said = error.message if isinstance(error, MarcoError) else f"{type(error).__name__}: {error}"
+        return None, said.splitlines()[0]
 
 
 def compare_plan(

@@ -17,6 +17,7 @@ from marco_data.mix import HASH_END, Allocation, Key
 from marco_data.nodes.decide import Decide
 from marco_data.nodes.measure import Measure
 from marco_data.nodes.mix import Mix
+from marco_data.nodes.shards import Shards
 from marco_data.plan_flow import (
     DEDUP,
     FIGURES,
@@ -69,9 +70,13 @@ def look(recipe: Recipe, dataset: Dataset, problems: Mapping[str, str], document
     """
     measure, decide = dataset.node("measure"), dataset.node("decide")
     assert isinstance(measure, Measure)
+    shards = dataset.node("shards")
     assert isinstance(decide, Decide)
+    assert isinstance(shards, Shards)
     tokenizer = Tokenizer.load(recipe.tokenizer.path, recipe.tokenizer.end_of_document)
-    return Looked(tokenizer, None if documents is None else probe(measure, decide, tokenizer, documents, problems))
+    if documents is None:
+        return Looked(tokenizer)
+    return Looked(tokenizer, probe(measure, decide, shards, tokenizer, documents, problems))
 
 
 def expect(

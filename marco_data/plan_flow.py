@@ -131,8 +131,8 @@ def _drawn_weights(probed: Probe) -> Draws:
         one = slices[members[0]]
         if 1 < len(members) < one.stratum_slices:
             seen = sum(slices[n].stored for n in members) / max(1, one.stratum_stored)
-            drawn = random.multinomial(len(members), [1 / len(members)] * len(members), DRAWS)
-            of_slice[:, members] = 1 + math.sqrt(max(0.0, 1 - seen)) * (drawn - 1)
+            redrawn = random.multinomial(len(members), [1 / len(members)] * len(members), DRAWS)
+            of_slice[:, members] = 1 + math.sqrt(max(0.0, 1 - seen)) * (redrawn - 1)
     out = np.empty((1 + DRAWS, len(stands)))
     out[0] = stands
     for number, looked in enumerate(slices):

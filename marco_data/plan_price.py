@@ -9,7 +9,7 @@ import json
 import math
 import os
 import platform
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -32,9 +32,9 @@ HOUR, MILLION, TERA = 3600, 1e6, 1e12
 DEDUP_SECONDS = Range(28.3e-6, 14.7e-6)
 """Of the processor, a document: `benchmarks/DEDUP_SCALE.md`, ten million documents; 24.6 to 43 at other sizes."""
 
-MEASURE_BASE, MEASURE_A_BYTE = 0.48e9, (1.8, 3.2)
+MEASURE_MEMORY = ((0.41e9, 1.7), (0.55e9, 3.0))
 """Peak memory of a worker and what a byte of its shard adds, mixed languages and one alone: shards of 16, 64 and 256 MB
-took 0.43 to 0.52, 0.52 to 0.74 and 0.86 to 1.29 GB (`python -m benchmarks.scaling`)."""
+took 0.43, 0.52 and 0.84 GB, and 0.52, 0.74 and 1.24 GB (`memory` of `python -m benchmarks.scaling`)."""
 
 SETTLE_A_DOCUMENT = 5
 """Bytes a document of one language (`docs/dedup.md`)."""
@@ -205,29 +205,32 @@ def _foretold(ground: Ground) -> dict[str, tuple[Range, str]]:
     if probed is None or not probed.rows.num_rows:
         return out
     here = f"measured in the probe: {machine()}"
-    clock, looked = probed.clock.seconds, _sizes(probed)
-    steps = range_of(everything[:, BYTES] * (clock["measure"] / looked["read bytes"]))
+    speed, calls = probed.measured.seconds, _calls(ground, probed)
+    steps = range_of(speed("measure").of(calls["measure"], everything[:, BYTES]))
     read = sum(probed.read_seconds.values())
     wider = 1 + read / max(steps.expected, 1e-9)
     return out | {
         "measure": (Range(steps.expected + read, (steps.spread or 0.0) * wider), here),
-        "decide": (range_of(everything[:, DOCUMENTS] * (clock["decide"] / looked["read"])), here),
-        "tokenize": (range_of(kept[:, BYTES] * (clock["tokenize"] / looked["kept bytes"])), here),
-        "shards": (range_of(kept[:, TOKENS] * (clock["shards"] / looked["kept tokens"])), here),
+        "decide": (range_of(speed("decide").of(calls["measure"], everything[:, DOCUMENTS])), here),
+        "tokenize": (range_of(speed("tokenize").of(calls["measure"], kept[:, BYTES])), here),
+        "shards": (range_of(speed("shards").of(calls["shards"], _drawn(ground, kept)[:, TOKENS])), here),
     }
 
 
-def _sizes(probed: Probe) -> dict[str, float]:
-    """Of the documents that were looked at; at least 1 each, to divide by."""
-    kept = probed.kept
-    sizes = {
-        "read": probed.read,
-        "read bytes": probed.rows["text_bytes"].fill_null(0).to_numpy().sum(),
-        "kept": kept.num_rows,
-        "kept bytes": kept["text_bytes"].to_numpy().sum(),
-        "kept tokens": kept["tokens"].to_numpy().sum(),
+def _calls(ground: Ground, probed: Probe) -> dict[str, float]:
+    """How often work is begun: for each language of each slice, by those that were looked at, and for each shard."""
+    found = set(zip(probed.rows["slice"].to_pylist(), probed.rows["language"].to_pylist(), strict=True))
+    of_slice = Counter(number for number, _ in found)
+    languages: dict[str, list[int]] = defaultdict(list)
+    for number, seen in enumerate(probed.slices):
+        languages[seen.source].append(max(1, of_slice[number]))
+    each = {name: sum(numbers) / len(numbers) for name, numbers in languages.items()}
+    kept = {(source, code) for source, code, outcome in ground.flow.cells if outcome == KEPT}
+    tokens = ground.flow.total(outcomes=(KEPT,))[0, TOKENS]
+    return {
+        "measure": sum(each.get(name, 1.0) * number for name, number in probed.numbers.items()),
+        "shards": len(kept) + tokens / ground.recipe.shards.tokens,
     }
-    return {name: max(1.0, float(size)) for name, size in sizes.items()}
 
 
 # Disk, memory, requests
@@ -243,30 +246,30 @@ def _disk(ground: Ground) -> list[Line]:
     each = DISK_A_DOCUMENT + 4 * rule.hashes
     foretold = {"dedup": (range_of(passed * each * passes), f"{each:,} bytes a document, docs/dedup.md")}
     if probed is not None and probed.read:
-        looked, clock = _sizes(probed), probed.clock.bytes
+        size, calls = probed.measured.bytes, _calls(ground, probed)
         here = "files of the probe"
         foretold |= {
-            "measure": (range_of(everything[:, BYTES] * (clock["measure"] / looked["read bytes"])), here),
-            "decide": (range_of(everything[:, DOCUMENTS] * (clock["decide"] / looked["read"])), here),
-            "tokenize": (range_of(kept[:, TOKENS] * (clock["tokenize"] / looked["kept tokens"])), here),
+            "measure": (range_of(size("measure").of(calls["measure"], everything[:, BYTES])), here),
+            "decide": (range_of(size("decide").of(calls["measure"], everything[:, DOCUMENTS])), here),
+            "tokenize": (range_of(size("tokenize").of(calls["measure"], kept[:, BYTES])), here),
         }
         written = ground.estimates
         if written:
             foretold["generation"] = (add_ranges(e.completion_bytes for e in written), "estimate of the completions")
         drawn = _drawn(ground, kept)
-        document = INDEX_A_DOCUMENT + clock["lineage"] / looked["kept"]
-        size = token_dtype(ground.tokenizer.vocab_size).itemsize
+        lineage = size("lineage").of(calls["shards"], drawn[:, DOCUMENTS])
+        wide = token_dtype(ground.tokenizer.vocab_size).itemsize
         foretold["shards"] = (
-            range_of(drawn[:, TOKENS] * size + drawn[:, DOCUMENTS] * document),
-            f"{size} bytes a token, {document:.0f} a document",
+            range_of(drawn[:, TOKENS] * wide + drawn[:, DOCUMENTS] * INDEX_A_DOCUMENT + lineage),
+            f"{wide} bytes a token; lineage by the probe's",
         )
     lines = []
     for group in GROUPS:
         nodes = [node.name for node in ground.dataset.nodes if group_of(node.kind) == group]
         done = bool(nodes) and ground.done.issuperset(nodes)
         if nodes and share and ground.found.records.keys() >= set(nodes):
-            size = sum(file.bytes for node in nodes for r in ground.found.records[node] for file in r.data)
-            lines.append(Line(group, Range(size / share, 0.0 if share == 1 else None), "records of this root", done))
+            held = sum(file.bytes for node in nodes for r in ground.found.records[node] for file in r.data)
+            lines.append(Line(group, Range(held / share, 0.0 if share == 1 else None), "records of this root", done))
         elif group in foretold:
             lines.append(Line(group, *foretold[group], done))
     return lines
@@ -284,7 +287,7 @@ def _memory(ground: Ground) -> list[Line]:
     """Of the hungriest worker of each kind."""
     recipe, flow = ground.recipe, ground.flow
     rule, shard = recipe.steps.dedup, recipe.shards
-    low, high = (MEASURE_BASE + each * shard.bytes for each in MEASURE_A_BYTE)
+    low, high = (start + each * shard.bytes for start, each in MEASURE_MEMORY)
     passed = range_of(flow.total(outcomes=(DEDUP, KEPT))).expected
     at_once = min(passed, rule.partition)
     largest = max(
@@ -310,7 +313,7 @@ def _memory(ground: Ground) -> list[Line]:
         ),
         Line(
             "shards",
-            Range(MEASURE_BASE + SHARD_A_DOCUMENT * documents),
+            Range(BASE_MEMORY + SHARD_A_DOCUMENT * documents),
             f"{documents:,.0f} documents of a shard, by the sizes of its arrays",
         ),
     ]

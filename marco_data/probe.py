@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +23,17 @@ import pyarrow.compute as pc
 
 from marco_data.dataset import Context
 from marco_data.errors import MarcoError
+from marco_data.mix import HASH_END, Interval
 from marco_data.nodes.decide import VERDICTS, Decide
 from marco_data.nodes.measure import Measure
-from marco_data.nodes.shards import LINEAGE
+from marco_data.nodes.mix import ONCE
+from marco_data.nodes.shards import Shards, Wanted
 from marco_data.nodes.tokenize import TOKENS, tokenized
 from marco_data.sources import Slice, read_slice
 from marco_data.sources.census import take_census
+from marco_data.sources.stream import CHUNK_BYTES
 from marco_data.step import BoundStep, Tools
-from marco_data.storage import Storage, write_parquet
+from marco_data.storage import DataFile, Storage, write_parquet
 from marco_data.tokenizer import Tokenizer
 
 DOCUMENTS = 200
@@ -42,6 +46,14 @@ LEAST = 16
 SLICES = 4
 MIXED, PAGES = 8, 2
 """A source that declares no language is seen at as if it had so many; web pages, whose text costs most, fewer."""
+
+SHARDS = 8
+"""Languages of a source of which a shard is written."""
+
+MIXED_BYTES = 8 << 20
+"""Stored bytes of a file of undeclared languages that are counted: languages may follow one another in it."""
+
+Draws = npt.NDArray[np.float64]
 
 COLUMNS = ["id", "source", "url", "licence", "text", "text_bytes"]
 
@@ -61,10 +73,50 @@ class Seen:
 
 @dataclass
 class Clock:
-    """Seconds of the processor and bytes written, by node; what they were for is in the probe."""
+    """Seconds of the processor and bytes written, by node, in `calls`: languages of a shard, or shards written."""
 
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     bytes: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    calls: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    sizes: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What work takes: so much for each call, and so much for what it is done to."""
+
+    a_call: float
+    a_unit: float
+
+    def of(self, calls: float, size: Draws) -> Draws:
+        out: Draws = self.a_call * calls + self.a_unit * size
+        return out
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Two clocks over the same steps: one document of each language, and all that were looked at.
+
+    A few documents take mostly what a call takes, many what they take themselves: the two are told apart by both.
+    """
+
+    few: Clock
+    all: Clock
+
+    def seconds(self, node: str) -> Speed:
+        return self._speed(self.few.seconds[node], self.all.seconds[node], node)
+
+    def bytes(self, node: str) -> Speed:
+        return self._speed(self.few.bytes[node], self.all.bytes[node], node)
+
+    def _speed(self, few: float, all_of_it: float, node: str) -> Speed:
+        calls = max(1, self.few.calls[node]), max(1, self.all.calls[node])
+        sizes = max(1.0, self.few.sizes[node]), max(1.0, self.all.sizes[node])
+        if sizes[1] / calls[1] < 2 * sizes[0] / calls[0]:  # too few to tell them apart
+            return Speed(0.0, all_of_it / sizes[1])
+        each = (all_of_it / calls[1] - few / calls[0]) / (sizes[1] / calls[1] - sizes[0] / calls[0])
+        each = min(max(0.0, each), all_of_it / sizes[1])
+        return Speed((all_of_it - each * sizes[1]) / calls[1], each)
 
 
 @dataclass(frozen=True)
@@ -77,9 +129,10 @@ class Probe:
 
     rows: pa.Table
     slices: tuple[Seen, ...]
-    clock: Clock
+    measured: Measured
     read_seconds: dict[str, float]
     stored: dict[str, int]
+    numbers: dict[str, int]  # slices of each source
     unreachable: dict[str, str]
 
     @property
@@ -105,6 +158,7 @@ class Looked:
 def probe(
     measure: Measure,
     decide: Decide,
+    shards: Shards,
     tokenizer: Tokenizer,
     documents: int = DOCUMENTS,
     known_problems: Mapping[str, str] | None = None,
@@ -147,11 +201,22 @@ def probe(
         except (MarcoError, OSError) as error:
             unreachable[name] = str(error).splitlines()[0]
     batches = {name: found for name, found in batches.items() if name not in unreachable}
-    clock = Clock()
+    clocks = Measured(Clock(), Clock())
     with tempfile.TemporaryDirectory(prefix="marco-data-probe-") as folder:
-        tables = list(_judged(measure, decide, tokenizer, batches, Storage(folder), tools, clock))
+        chain = _Chain(measure, decide, shards, tokenizer, tools, Path(folder))
+        tables = []
+        for name, read in sorted(batches.items()):
+            first = [batch.slice(0, 1) for batch in read]
+            chain.run(name, first, Clock())  # what is loaded once in hours is not to be timed
+            chain.run(name, first, clocks.few)
+            tables.append(chain.run(name, read, clocks.all))
     rows = pa.concat_tables(tables) if tables else pa.table({})
-    return Probe(_weighed(rows, slices), tuple(slices), clock, dict(read_seconds), dict(stored), unreachable)
+    numbers: dict[str, int] = defaultdict(int)
+    for name, _, found in strata:
+        numbers[name] += len(found) * (name not in unreachable)
+    return Probe(
+        _weighed(rows, slices), tuple(slices), clocks, dict(read_seconds), dict(stored), dict(numbers), unreachable
+    )
 
 
 def slices_of(measure: Measure, name: str) -> list[Slice]:
@@ -180,7 +245,7 @@ def _look(
     whole, part = sum(p.bytes for p in pieces), max(1, sum(p.bytes for p in chosen))
     for piece in chosen:
         before = time.process_time()
-        census = take_census(piece)
+        census = take_census(piece, CHUNK_BYTES if piece.files[0].declared_language else MIXED_BYTES)
         unpacking = time.process_time() - before
         wanted = min(census.rows, max(1, round(documents * piece.bytes / part)))
         picks = ((np.arange(wanted) + 0.5) * census.rows / max(1, wanted)).astype(int).tolist()
@@ -212,61 +277,84 @@ def spread(pieces: Sequence[Slice], most: int) -> list[Slice]:
     return [pieces[(a + b) // 2] for a, b in pairwise(edges)]
 
 
-def _judged(
-    measure: Measure,
-    decide: Decide,
-    tokenizer: Tokenizer,
-    batches: dict[str, list[pa.RecordBatch]],
-    storage: Storage,
-    tools: Tools,
-    clock: Clock,
-) -> Iterator[pa.Table]:
-    """The rows of each source with their verdicts, and in `clock` what that took."""
-    for found in batches.values():  # what is loaded once in hours is not to be timed
-        for table in measure.tables([batch.slice(0, 2) for batch in found], {}, tools):
-            decide.judge(table.combine_chunks().to_batches()[0], {}, tools)
-    tokenizer.encode_flat(["", "a word"])
-    for name, found in sorted(batches.items()):
+@dataclass(frozen=True)
+class _Chain:
+    """The steps from rows to shards, in a folder of its own: once through them is what a build does with a slice."""
+
+    measure: Measure
+    decide: Decide
+    shards: Shards
+    tokenizer: Tokenizer
+    tools: Tools
+    folder: Path
+
+    def run(self, name: str, batches: Sequence[pa.RecordBatch], clock: Clock) -> pa.Table:
+        """The rows of one source with their verdicts and tokens; what that took is added to `clock`."""
+        storage = Storage(tempfile.mkdtemp(dir=self.folder))
         with _timed(clock, "measure"):
-            tables = list(measure.tables(found, {}, tools))
-            file = write_parquet(storage, f"measure-{name}", tables, measure.schema)
-        clock.bytes["measure"] += file.bytes
+            tables = list(self.measure.tables(batches, {}, self.tools))
+            file = write_parquet(storage, "measure", tables, self.measure.schema)
+        measured = pa.concat_tables(tables)
+        _add(clock, "measure", file.bytes, len(tables), float(pc.sum(measured["text_bytes"]).as_py() or 0))
         with _timed(clock, "decide"):
             bound: dict[tuple[int, str], BoundStep] = {}
-            verdicts = [decide.judge(t.combine_chunks().to_batches()[0], bound, tools) for t in tables]
-            sidecar = write_parquet(storage, f"decide-{name}", [pa.concat_tables(verdicts)], VERDICTS)
-        clock.bytes["decide"] += sidecar.bytes
-        measured, said = pa.concat_tables(tables), pa.concat_tables(verdicts)
-        table = measured.select([*COLUMNS, "position", "signature", "text_hash"])
+            said = [self.decide.judge(batch, bound, self.tools) for batch in self.decide.batches(storage, file)]
+            verdicts = pa.concat_tables(said)
+            sidecar = write_parquet(storage, "decide", [verdicts], VERDICTS)
+        _add(clock, "decide", sidecar.bytes, len(tables), verdicts.num_rows)
+        table = measured.select([*COLUMNS, "position", "text_hash", "signature"])
         for column in ("language", "failed", "reason", "quality_tier"):
-            table = table.append_column(column, said[column])
-        yield _with_tokens(table, tokenizer, storage, clock)
+            table = table.append_column(column, verdicts[column])
+        return self._with_tokens(table, storage, file, clock)
 
+    def _with_tokens(self, table: pa.Table, storage: Storage, file: DataFile, clock: Clock) -> pa.Table:
+        """`tokens`: of every text that is stored, so that tokens of what is dropped can be told too."""
+        stays = pc.and_(pc.is_null(table["failed"]), pc.is_null(table["reason"]))
+        numbers = np.zeros(table.num_rows, np.int64)
+        kept = np.flatnonzero(np.asarray(stays))
+        if len(kept):
+            with _timed(clock, "tokenize"):
+                made = self._tokenized(storage, file, kept)
+                tokens = write_parquet(storage, "tokens", made, TOKENS)
+            numbers[kept] = pa.concat_tables(made)["length"].to_numpy()
+            size = float(sum(pc.sum(one["bytes"]).as_py() for one in made))
+            _add(clock, "tokenize", tokens.bytes, len(made), size)
+            for one in made[:: max(1, len(made) // SHARDS)]:
+                self._shard(storage, tokens, one, clock)
+        gone = np.flatnonzero(np.asarray(pc.and_(pc.invert(stays), pc.is_valid(table["text"]))))
+        if len(gone):
+            _, offsets = self.tokenizer.encode_flat(table["text"].take(pa.array(gone)).to_pylist())
+            numbers[gone] = np.diff(offsets)
+        return table.append_column("tokens", pa.array(numbers, mask=np.asarray(pc.is_null(table["text"]))))
 
-def _with_tokens(table: pa.Table, tokenizer: Tokenizer, storage: Storage, clock: Clock) -> pa.Table:
-    """`tokens`: of every text that is stored, so that tokens of what is dropped can be told too."""
-    passed = pc.and_(pc.is_null(table["failed"]), pc.is_null(table["reason"]))
-    numbers = np.zeros(table.num_rows, np.int64)
-    for chosen, timed in ((passed, True), (pc.and_(pc.invert(passed), pc.is_valid(table["text"])), False)):
-        at = np.flatnonzero(np.asarray(chosen))
-        if not len(at):
-            continue
-        rows = table.take(pa.array(at)).append_column("row", pa.array(at.astype(np.int32)))
-        if not timed:
-            _, offsets = tokenizer.encode_flat(rows["text"].to_pylist())
-            numbers[at] = np.diff(offsets)
-            continue
-        with _timed(clock, "tokenize"):
-            made = tokenized(rows.select(["row", "id", "source", "language", "text"]), tokenizer)
-            file = write_parquet(storage, f"tokens-{rows['source'][0].as_py()}", [made], TOKENS)
-        clock.bytes["tokenize"] += file.bytes
-        numbers[at] = made["length"].to_numpy()
+    def _tokenized(self, storage: Storage, file: DataFile, kept: npt.NDArray[np.int64]) -> list[pa.Table]:
+        """Of each row group, which holds one language, the rows that are kept."""
+        out, start = [], 0
+        with storage.parquet(file.path) as parquet:
+            for group in range(parquet.num_row_groups):
+                rows = parquet.metadata.row_group(group).num_rows
+                here = kept[(kept >= start) & (kept < start + rows)]
+                if len(here):
+                    part = parquet.read_row_group(group, columns=["id", "source", "lid_language", "text"])
+                    part = part.take(pa.array(here - start)).append_column("row", pa.array(here.astype(np.int32)))
+                    out.append(tokenized(part.rename_columns({"lid_language": "language"}), self.tokenizer))
+                start += rows
+        return out
+
+    def _shard(self, storage: Storage, tokens: DataFile, rows: pa.Table, clock: Clock) -> None:
+        language, source = rows["language"][0].as_py(), rows["source"][0].as_py()
+        wanted = Wanted(language, source, Interval(0, HASH_END, 0, 0), 1, ONCE)
         with _timed(clock, "shards"):
-            made["tokens"].combine_chunks().flatten().to_numpy().tobytes()
-            lineage = pa.table([made["id"], made["source"], made["row"], made["length"]], schema=LINEAGE)
-            file = write_parquet(storage, f"lineage-{rows['source'][0].as_py()}", [lineage], LINEAGE)
-        clock.bytes["lineage"] += file.bytes
-    return table.append_column("tokens", pa.array(numbers, mask=np.asarray(pc.is_null(table["text"]))))
+            written = self.shards.write(storage, [tokens], wanted, f"shards/{language}", self.tools)
+        if written is not None:
+            _add(clock, "shards", 0, 1, written[1]["tokens"])
+            _add(clock, "lineage", written[0][2].bytes, 1, written[1]["documents"])
+
+
+def _add(clock: Clock, node: str, size: int, calls: int, done: float) -> None:
+    clock.bytes[node] += size
+    clock.calls[node] += calls
+    clock.sizes[node] += done
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """How many rows a slice has, without reading all of it.
 
 In: a slice. Out: a `Census`: rows that were counted, in which share of the slice's stored bytes. Parquet footers and
-folders of text tell it exactly; of JSONL and WARC files the first MiB as stored is unpacked and its rows are counted,
-so files of less are exact, too. Parses no document.
+folders of text tell it exactly; of JSONL and WARC files the first MiB as stored (or more) is unpacked and its rows are
+counted, so files of less are exact, too. Parses no document.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,8 +30,11 @@ class Census:
         return self.rows / self.share
 
 
-def take_census(piece: Slice, storage_options: Mapping[str, Any] | None = None) -> Census:
-    """Count the rows of a slice, or of its beginning. Raises RetryableError where the storage does not answer."""
+def take_census(piece: Slice, most: int = CHUNK_BYTES, storage_options: Mapping[str, Any] | None = None) -> Census:
+    """Count the rows of a slice, or of its first `most` stored bytes, a whole number of MiB.
+
+    Raises RetryableError where the storage does not answer.
+    """
     options = storage_options or {}
     if piece.format == "parquet":
         return Census(parquet.count_rows(piece, options), 1.0)
@@ -45,10 +48,10 @@ def take_census(piece: Slice, storage_options: Mapping[str, Any] | None = None) 
         )
         total = 0
         for number, row in enumerate(rows):
-            # A row that is found in the second chunk ends there.
-            if number and raw.tell() - start > CHUNK_BYTES:
+            # A row that is found in what is read after them ends there.
+            if number and raw.tell() - start > most:
                 # Of a plain file offsets are places in what is stored.
-                end = row.offset - start if plain and isinstance(row, Line) else CHUNK_BYTES
+                end = row.offset - start if plain and isinstance(row, Line) else most
                 return Census(number, min(1.0, end / piece.bytes))
             total = number + 1
         return Census(total, 1.0)
