@@ -31,7 +31,7 @@ from marco_data.plan_flow import (
     range_of,
     so_far,
 )
-from marco_data.plan_price import Ground, Price, price_object, price_of_plan, timed_in
+from marco_data.plan_price import GROUPS, Ground, Price, group_of, price_object, price_of_plan, timed_in
 from marco_data.plan_short import Short, ShortPart, shortfalls
 from marco_data.prices import Prices
 from marco_data.probe import Looked, probe, slices_of
@@ -124,7 +124,11 @@ def expect(
         taken.estimates,
     )
     away = tuple(f"not in this estimate: source `{name}`: {why}" for name, why in sorted(unreachable.items()))
-    return Expectation(flow, allocation, short, parts, price_of_plan(ground, prices), (*flow.grounds, *said, *away))
+    price = price_of_plan(ground, prices)
+    timed = {line.what for line in price.seconds}
+    untimed = [g for g in GROUPS if g not in timed and any(group_of(n.kind) == g for n in dataset.nodes)]
+    unknown = (f"CPU-hours without those of {', '.join(untimed)}: nothing here has timed them",) if untimed else ()
+    return Expectation(flow, allocation, short, parts, price, (*flow.grounds, *said, *unknown, *away))
 
 
 def _most(limits: RemovalLimits | None, languages: Sequence[str]) -> dict[str, float]:

@@ -26,9 +26,9 @@ from marco_data.generation.estimate import Range, Z
 from marco_data.nodes.decide import PASSED
 from marco_data.nodes.measure import Measure
 from marco_data.probe import Probe
-from marco_data.records import DROPPED, FAILED, Record, load_record
+from marco_data.records import DROPPED, FAILED, REPLACED, Record, load_record
 from marco_data.step import Tools
-from marco_data.storage import Storage
+from marco_data.storage import DataFile, Storage
 
 DRAWS = 200
 DOCUMENTS, BYTES, TOKENS = range(3)
@@ -63,14 +63,25 @@ class Flow:
     def outcomes(self) -> list[str]:
         """The outcomes in the order of the steps."""
         there = {outcome for _, _, outcome in self.cells}
-        return sorted(there, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER) - 3, name))
+        return sorted(there, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER) - 4, name))
 
     @property
     def languages(self) -> list[str]:
         return sorted({language for _, language, _ in self.cells})
 
 
-ORDER = [FAIL, "read", "normalize", "url_block_list", "select_language", "quality", "decontaminate", DEDUP, KEPT]
+ORDER = [
+    FAIL,
+    "read",
+    "normalize",
+    "url_block_list",
+    "select_language",
+    "quality",
+    "decontaminate",
+    DEDUP,
+    REPLACED,
+    KEPT,
+]
 
 
 def range_of(draws: Draws, figure: int = 0) -> Range:
@@ -306,6 +317,10 @@ def _rates(found: SoFar, probed: Flow) -> dict[str, float]:
     )
 
 
+def _files(records: Sequence[Record]) -> list[DataFile]:
+    return [file for record in records for file in record.data]
+
+
 def _by_slice(found: SoFar) -> dict[Cell, dict[int, tuple[float, float, float]]]:
     """Documents, bytes and tokens of each cell, by the number of the slice among those of its source."""
     numbers: dict[str, int] = defaultdict(int)
@@ -324,10 +339,14 @@ def _by_slice(found: SoFar) -> dict[Cell, dict[int, tuple[float, float, float]]]
         for c in record.counts:
             outcome = {PASSED: KEPT, FAILED: FAIL, DROPPED: c.reason.partition("/")[0]}[c.outcome]
             add((c.source, c.language, outcome), unit, c.documents, c.bytes, 0)
-    for unit, record in zip(shards, found.records.get("dedup", ()), strict=False):
-        for c in record.counts:
-            add((c.source, c.language, DEDUP), unit, c.documents, c.bytes, 0)
-            add((c.source, c.language, KEPT), unit, -c.documents, -c.bytes, 0)
+    unit_of = {file.path: unit for unit, file in zip(shards, _files(found.records["measure"]), strict=True)}
+    for outcome, node in ((DEDUP, "dedup"), (REPLACED, "replace")):
+        for record in found.records.get(node, ()):
+            here = unit_of.get(record.facts["shard"])  # what was generated is no slice of a source
+            for c in record.counts if here is not None else ():
+                if c.outcome == (DROPPED if outcome == DEDUP else REPLACED):
+                    add((c.source, c.language, outcome), here, c.documents, c.bytes, 0)
+                    add((c.source, c.language, KEPT), here, -c.documents, -c.bytes, 0)
     for unit, record in zip(shards, found.records.get("tokenize", ()), strict=False):
         for c in record.counts:
             add((c.source, c.language, KEPT), unit, 0, 0, c.tokens)

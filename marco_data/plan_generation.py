@@ -120,6 +120,7 @@ def _found_by(kept: pa.Table, node: Generate) -> Found:
     found: dict[str, _Found] = defaultdict(_Found)
     if not kept.num_rows:
         return found
+    kept = kept.drop_columns(["signature"])
     table = kept.filter(may_be_seed(kept, node.entry))
     hashes = selection_hashes(table["id"].to_pylist(), f"{node.seed} {node.scope}")
     for place, row in zip(hashes.tolist(), table.to_pylist(), strict=True):

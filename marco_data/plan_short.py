@@ -55,13 +55,10 @@ def shortfalls(
 ) -> tuple[Allocation, list[Short], list[ShortPart]]:
     """`expected` are tokens (expected, least, most). The allocation of what is expected, and what it lacks."""
     expected = {key: figures for key, figures in expected.items() if key[0] in languages}
-    middle, least, most = (
-        allocate({k: v[n] for k, v in expected.items()}, mixture, budget, languages=languages) for n in range(3)
-    )
+    available = {key: figures[0] for key, figures in expected.items()}
+    middle = allocate(available, mixture, budget, languages=languages)
     if budget is None:
         return middle, [], []
-    available = {key: figures[0] for key, figures in expected.items()}
-    low, high = most.by_key(), least.by_key()
     spilled = {p.part: sum(s.spilled for s in middle.shares if s.part == p.part) for p in middle.parts}
     missing = {p.part: sum(s.shortfall for s in middle.shares if s.part == p.part) for p in middle.parts}
     found = [
@@ -71,8 +68,7 @@ def shortfalls(
             share.available,
             share.requested,
             share.shortfall,
-            _shortfall(low.get((share.language, share.part))),
-            _shortfall(high.get((share.language, share.part))),
+            *(_lacking(share, expected, mixture, n) for n in (2, 1)),
             share.shortfall * spilled[share.part] // missing[share.part],
             _epochs(share, available, mixture, budget, languages),
             _synthesis(share, mixture[share.part]),
@@ -89,8 +85,12 @@ def shortfalls(
     return middle, sorted(found, key=lambda s: (-s.shortfall, s.part, s.language)), parts
 
 
-def _shortfall(share: Share | None) -> int:
-    return 0 if share is None else share.shortfall
+def _lacking(
+    share: Share, expected: Mapping[Key, tuple[int, int, int]], mixture: Mapping[str, MixturePart], n: int
+) -> int:
+    """How short the same request is with another of the three figures."""
+    there = expected.get((share.language, share.part), (0, 0, 0))[n]
+    return max(0, share.requested - int(there * mixture[share.part].max_epochs))
 
 
 def _epochs(

@@ -144,7 +144,8 @@ class Probe:
         """The documents that every limit lets through."""
         if not self.rows.num_rows:
             return self.rows
-        return self.rows.filter(pc.and_(pc.is_null(self.rows["failed"]), pc.is_null(self.rows["reason"])))
+        passed = pc.and_(pc.is_null(self.rows["failed"]), pc.is_null(self.rows["reason"]))
+        return self.rows.append_column("kept", passed).filter(passed)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from marco_data.generation.estimate import Range
 from marco_data.generation.estimate_table import short, told
 from marco_data.languages import LANGUAGES
 from marco_data.plan_compare import ALL, ALLOWED, DISK, PROCESSOR, Compared, off
@@ -33,6 +32,10 @@ def print_expected(one: Expectation, by_language: bool = False) -> None:
     for part in one.short_parts:
         weight = "" if part.weight is None else f"; `weight: {part.weight:g}` would be reached"
         print(f"  the part {part.part} lacks {short(part.shortfall)} of {short(part.requested)} tokens{weight}")
+    memory = _hungriest(one)
+    print(f"  CPU-hours: {_bases(one.price.seconds)}")
+    print(f"  disk: {_bases(one.price.disk)}")
+    print(f"  RAM: {memory.what}: {memory.basis}")
     for note in one.notes:
         print(f"  {note}")
     for unknown in one.price.unknown:
@@ -81,20 +84,22 @@ def _languages(one: Expectation) -> Table:
 def _costs(one: Expectation) -> Table:
     price = one.price
     table = Table(title="\nwhat it takes", title_justify="left")
-    for name in ("", "expected", "of it still to do", "measured on"):
-        table.add_column(name, justify="left" if name in ("", "measured on") else "right")
-    table.add_row("CPU-hours", told(price.cpu_hours), told(price.left_cpu_hours), _bases(price.seconds))
+    for name in ("", "expected", "still to do"):
+        table.add_column(name, justify="left" if name == "" else "right")
+    table.add_row("CPU-hours", told(price.cpu_hours), told(price.left_cpu_hours))
     if price.gpu_hours is None or price.gpu_hours.expected:
-        known = "not known" if price.gpu_hours is None else told(price.gpu_hours)
-        table.add_row("GPU-hours", known, "", "estimate of generation, below")
-    table.add_row("disk", _bytes(price.disk_bytes), "", _bases(price.disk))
-    hungriest = max(price.memory, key=lambda line: line.figure.high or line.figure.expected)
-    table.add_row("RAM a worker", _bytes(hungriest.figure), "", f"{hungriest.what}: {hungriest.basis}")
+        table.add_row("GPU-hours", "not known" if price.gpu_hours is None else told(price.gpu_hours), "")
+    table.add_row("disk, GB", told(price.disk_bytes.times(1e-9)), "")
+    table.add_row("RAM of a worker, GB", told(_hungriest(one).figure.times(1e-9)), "")
     for name, figure in price.cost.items():
-        table.add_row(f"{name}, {price.currency}", "not known" if figure is None else told(figure), "", "")
+        table.add_row(f"{name}, {price.currency}", "not known" if figure is None else told(figure), "")
     if price.total is not None:
-        table.add_row(f"all of it, {price.currency}", told(price.total), "", "--prices")
+        table.add_row(f"all of it, {price.currency}", told(price.total), "")
     return table
+
+
+def _hungriest(one: Expectation) -> Line:
+    return max(one.price.memory, key=lambda line: line.figure.high or line.figure.expected)
 
 
 def _bases(lines: Sequence[Line]) -> str:
@@ -134,7 +139,3 @@ def print_compared(lines: Sequence[Compared], by_language: bool = False) -> None
 
 def _named(code: str) -> str:
     return f"{code} {LANGUAGES[code].name}" if code in LANGUAGES else code
-
-
-def _bytes(figure: Range) -> str:
-    return f"{told(figure.times(1e-9))} GB"
