@@ -32,6 +32,10 @@ HOUR, MILLION, TERA = 3600, 1e6, 1e12
 DEDUP_SECONDS = Range(28.3e-6, 14.7e-6)
 """Of the processor, a document: `benchmarks/DEDUP_SCALE.md`, ten million documents; 24.6 to 43 at other sizes."""
 
+SPEED_ERROR, DISK_ERROR = 0.25, 0.10
+"""Shares of a figure that its range is wider by for what a probe's few documents take otherwise than many do: probes of 10
+to 200 documents were off by 22 % at most in processor time and by 8 in disk (`benchmarks/PLAN.md`)."""
+
 MEASURE_MEMORY = ((0.41e9, 1.7), (0.55e9, 3.0))
 """Peak memory of a worker and what a byte of its shard adds, mixed languages and one alone: shards of 16, 64 and 256 MB
 took 0.43, 0.52 and 0.84 GB, and 0.52, 0.74 and 1.24 GB (`memory` of `python -m benchmarks.scaling`)."""
@@ -210,11 +214,18 @@ def _foretold(ground: Ground) -> dict[str, tuple[Range, str]]:
     read = sum(probed.read_seconds.values())
     wider = 1 + read / max(steps.expected, 1e-9)
     return out | {
-        "measure": (Range(steps.expected + read, (steps.spread or 0.0) * wider), here),
-        "decide": (range_of(speed("decide").of(calls["measure"], everything[:, DOCUMENTS])), here),
-        "tokenize": (range_of(speed("tokenize").of(calls["measure"], kept[:, BYTES])), here),
-        "shards": (range_of(speed("shards").of(calls["shards"], _drawn(ground, kept)[:, TOKENS])), here),
+        name: (_wider(figure, SPEED_ERROR), here)
+        for name, figure in (
+            ("measure", Range(steps.expected + read, (steps.spread or 0.0) * wider)),
+            ("decide", range_of(speed("decide").of(calls["measure"], everything[:, DOCUMENTS]))),
+            ("tokenize", range_of(speed("tokenize").of(calls["measure"], kept[:, BYTES]))),
+            ("shards", range_of(speed("shards").of(calls["shards"], _drawn(ground, kept)[:, TOKENS]))),
+        )
     }
+
+
+def _wider(figure: Range, share: float) -> Range:
+    return Range(figure.expected, None if figure.spread is None else figure.spread + share * figure.expected)
 
 
 def _calls(ground: Ground, probed: Probe) -> dict[str, float]:
@@ -249,9 +260,12 @@ def _disk(ground: Ground) -> list[Line]:
         size, calls = probed.measured.bytes, _calls(ground, probed)
         here = "files of the probe"
         foretold |= {
-            "measure": (range_of(size("measure").of(calls["measure"], everything[:, BYTES])), here),
-            "decide": (range_of(size("decide").of(calls["measure"], everything[:, DOCUMENTS])), here),
-            "tokenize": (range_of(size("tokenize").of(calls["measure"], kept[:, BYTES])), here),
+            name: (_wider(range_of(size(name).of(calls["measure"], of)), DISK_ERROR), here)
+            for name, of in (
+                ("measure", everything[:, BYTES]),
+                ("decide", everything[:, DOCUMENTS]),
+                ("tokenize", kept[:, BYTES]),
+            )
         }
         written = ground.estimates
         if written:

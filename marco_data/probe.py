@@ -36,7 +36,7 @@ from marco_data.step import BoundStep, Tools
 from marco_data.storage import DataFile, Storage, write_parquet
 from marco_data.tokenizer import Tokenizer
 
-DOCUMENTS = 200
+DOCUMENTS = 50
 """Of each source and language that are seen at, where `--probe` says nothing."""
 
 MOST = 16_000
