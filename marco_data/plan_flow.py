@@ -342,8 +342,8 @@ def _by_slice(found: SoFar) -> dict[Cell, dict[int, tuple[float, float, float]]]
     unit_of = {file.path: unit for unit, file in zip(shards, _files(found.records["measure"]), strict=True)}
     for outcome, node in ((DEDUP, "dedup"), (REPLACED, "replace")):
         for record in found.records.get(node, ()):
-            here = unit_of.get(record.facts["shard"])  # what was generated is no slice of a source
-            for c in record.counts if here is not None else ():
+            here = unit_of.get(record.facts["shard"], -1)  # what was generated is no slice of a source
+            for c in record.counts if here >= 0 else ():
                 if c.outcome == (DROPPED if outcome == DEDUP else REPLACED):
                     add((c.source, c.language, outcome), here, c.documents, c.bytes, 0)
                     add((c.source, c.language, KEPT), here, -c.documents, -c.bytes, 0)

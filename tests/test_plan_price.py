@@ -26,6 +26,7 @@ from marco_data.plan_expect import Expectation, expect, expectation_object, look
 from marco_data.plan_flow import BYTES, DEDUP, DOCUMENTS, KEPT, TOKENS, Flow, counted, range_of, so_far
 from marco_data.plan_price import Price, timed_in, timings
 from marco_data.prices import load_prices
+from marco_data.probe import Clock, Measured
 from marco_data.storage import Storage
 
 OLD_KEYS = {"stage", "fingerprint", "sources", "nodes", "generation"}
@@ -154,6 +155,27 @@ def test_copies_in_a_part_of_the_documents_are_expected_in_all_of_them(tmp_path:
     (tmp_path / "in" / "many" / "a.jsonl.gz").unlink()
     flow = expectation(many, tmp_path / "none", 8).flow
     assert 200 < flow.total(outcomes=(DEDUP,))[0, DOCUMENTS] <= 400
+
+
+@pytest.mark.parametrize(("call", "unit"), [(0.01, 2e-6), (0.0, 1e-6), (0.05, 0.0)])
+def test_what_a_call_takes_is_told_apart_from_what_a_byte_takes(call: float, unit: float):
+    clocks = Measured(Clock(), Clock())
+    for clock, calls, size in ((clocks.few, 10, 4_000.0), (clocks.all, 12, 900_000.0)):
+        clock.seconds["measure"] = call * calls + unit * size
+        clock.calls["measure"], clock.sizes["measure"] = calls, size
+    speed = clocks.seconds("measure")
+    assert (speed.a_call, speed.a_unit) == (pytest.approx(call, abs=1e-12), pytest.approx(unit, abs=1e-15))
+    assert speed.of(100, np.array([1e9]))[0] == pytest.approx(100 * call + 1e9 * unit)
+
+
+def test_times_that_noise_has_turned_round_are_still_no_less_than_nothing():
+    clocks = Measured(Clock(), Clock())
+    for clock, calls, size, seconds in ((clocks.few, 10, 4_000.0, 5.0), (clocks.all, 10, 900_000.0, 4.0)):
+        clock.seconds["decide"], clock.calls["decide"], clock.sizes["decide"] = seconds, calls, size
+    speed = clocks.seconds("decide")
+    assert speed.a_call >= 0
+    assert speed.a_unit >= 0
+    assert speed.of(10, np.array([900_000.0]))[0] == pytest.approx(4.0)
 
 
 # A root that holds part of it
