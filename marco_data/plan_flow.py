@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from marco_data.dataset import Context, Dataset
 from marco_data.dedup import DropDuplicates
+from marco_data.errors import MarcoError
 from marco_data.execute import manifest_name, records_of
 from marco_data.generation.estimate import Range, Z
 from marco_data.nodes.decide import PASSED
@@ -255,8 +256,11 @@ def so_far(dataset: Dataset, storage: Storage, unreachable: Mapping[str, str]) -
     if not done["measure"]:
         return SoFar({}, {}, {})
     for node in dataset.nodes[1:]:
-        tasks = node.tasks(Context(storage, Tools(), done).seen_by(node))
-        records = records_of(storage, manifest_name(node, tasks))
+        try:
+            tasks = node.tasks(Context(storage, Tools(), done).seen_by(node))
+            records = records_of(storage, manifest_name(node, tasks))
+        except (MarcoError, OSError):  # an index of an earlier run that is not here: the plan's own lines tell of it
+            break
         if records is None:
             break
         done[node.name] = records

@@ -33,8 +33,8 @@ DEDUP_SECONDS = Range(28.3e-6, 14.7e-6)
 """Of the processor, a document: `benchmarks/DEDUP_SCALE.md`, ten million documents; 24.6 to 43 at other sizes."""
 
 SPEED_ERROR, DISK_ERROR = 0.25, 0.10
-"""Shares of a figure that its range is wider by, since few documents take other time and room than many: probes of 10 to
-200 documents of a language were off by 22 % at most in all hours, and by 5 % in all bytes (`benchmarks/PLAN.md`)."""
+"""Shares of a figure that its range is wider by, since few documents take other time and room than many: probes of 10
+to 200 documents a language were off by 22 % at most in all hours, and by 5 % in all bytes (`benchmarks/PLAN.md`)."""
 
 MEASURE_MEMORY = ((0.41e9, 1.7), (0.55e9, 3.0))
 """Peak memory of a worker and what a byte of its shard adds, mixed languages and one alone: shards of 16, 64 and 256 MB
