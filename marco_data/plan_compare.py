@@ -24,6 +24,10 @@ JUDGED = ((COLLECTED, ALL), (KEPT, ALL), (DRAWN, ALL), (PROCESSOR, ALL), (DISK, 
 """Steps whose totals are judged; what single steps drop may be a handful of documents."""
 
 
+LEAST = {PROCESSOR: 30, DISK: 50e6}
+"""Seconds and bytes below which a build is mostly what starting its sixteen passes of dedup takes: not judged."""
+
+
 @dataclass(frozen=True)
 class Compared:
     """`step` of one `language`, `all` of them, or of a group of nodes (`cpu`, `disk`); `figure` says of what."""
@@ -45,7 +49,7 @@ class Compared:
 
     @property
     def judged(self) -> bool:
-        return (self.step, self.language) in JUDGED
+        return (self.step, self.language) in JUDGED and self.happened >= LEAST.get(self.step, 0)
 
 
 def compare(

@@ -129,7 +129,7 @@ def print_compared(lines: Sequence[Compared], by_language: bool = False) -> None
         table.add_column(name, justify="left" if name in ("step", "of", "figure") else "right")
     for line in lines:
         if by_language or line.language == ALL or line.step in (PROCESSOR, DISK):
-            error = "" if line.error is None else f"{line.error:+.1%}"
+            error = "" if line.error is None else f"{round(line.error, 3) + 0.0:+.1%}"
             name = line.step.replace("_", " ")
             table.add_row(name, line.language, line.figure, told(line.expected), short(line.happened), error)
     out.print(table)

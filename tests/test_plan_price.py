@@ -353,18 +353,33 @@ def test_compare_says_by_step_and_language_how_far_off_it_was(values: dict[str, 
     assert lines["drawn", "all", "tokens"]["error"] == pytest.approx(0)
     assert {"measure", "dedup", "tokenize", "shards", "all"} <= {of for step, of, _ in lines if step == "disk"}
     assert ("cpu", "all", "seconds") in lines
-    # Twenty-one documents take no time and hardly a disk: of these totals nothing is promised here.
-    assert set(told.json["off"]) <= {"cpu seconds", "disk bytes"}
-    assert told.code == (1 if told.json["off"] else 0)
+    # Twenty-one documents take no time and hardly a disk: these totals are told and not judged.
+    assert (told.code, told.json["off"]) == (0, [])
+    judged = {(c["step"], c["figure"]) for c in told.json["compared"] if c["judged"]}
+    assert judged == {
+        ("drawn", "tokens"),
+        *((s, f) for s in ("collected", "kept") for f in ("documents", "bytes", "tokens")),
+    }
 
 
-def test_a_total_that_is_far_off_makes_compare_exit_one(values: dict[str, Any], tmp_path: Path):
-    corpus = write_corpus(tmp_path / "in")
-    mine = recipe_values(corpus)
+def test_a_total_that_is_far_off_makes_compare_exit_one(tmp_path: Path):
+    # Sixteen documents are looked at, evenly apart: every fifth of them is long, and those looked at are all short.
+    long, brief = " ".join(prose("eng_Latn")), prose("eng_Latn")[0]
+    rows = [
+        row("eng_Latn", 0, f"{long[n:]} {n}" if n % 5 == 0 else f"{brief[n:]} {n}") | {"id": str(n)} for n in range(80)
+    ]
+    write_jsonl(tmp_path / "in" / "a.jsonl", rows)
+    mine = recipe_values(tmp_path / "in") | {
+        "sources": {"web": {"paths": [str(tmp_path / "in")], "fields": {"text": "text", "id": "id"}}},
+        "mixture": {"web": {"weight": 1}},
+        "languages": ["eng_Latn"],
+        "limits": {"removal": None},
+    }
     build(as_recipe(mine), tmp_path / "out")
     recipe = write_recipe(tmp_path / "r.yaml", mine)
-    told = marco("plan", recipe, "--root", tmp_path / "out", "--compare")
-    assert ("off by more than 20%" in told.out) == (told.code == 1)
+    told = marco("plan", recipe, "--root", tmp_path / "out", "--compare", "--probe", 1)
+    assert told.code == 1
+    assert "off by more than 20%: collected bytes" in told.out
 
 
 def test_compare_without_a_build_is_the_commands_mistake(values: dict[str, Any], tmp_path: Path):
