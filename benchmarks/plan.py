@@ -106,7 +106,7 @@ def figures(
     assert result.complete, result.failures
     seconds = time.monotonic() - wall, time.process_time() - processor
     found = so_far(dataset, storage, {})
-    timed = timed_in(storage, found)
+    timed = timed_in(storage, found, dataset)
     return plans, [compare(plan.expected, found, timed, dataset) for plan in plans], seconds
 
 

@@ -11,8 +11,9 @@ from marco_data.dataset import Dataset
 from marco_data.errors import MarcoError, RecipeError
 from marco_data.plan import SKIP, NodePlan, SourcePlan, plan_sources
 from marco_data.plan_compare import compare, compared_object, off
-from marco_data.plan_expect import expect, look
+from marco_data.plan_expect import Taken, expect, look
 from marco_data.plan_flow import so_far
+from marco_data.plan_generation import estimates
 from marco_data.plan_price import timed_in
 from marco_data.probe import DOCUMENTS, Looked
 from marco_data.recipe import Recipe
@@ -48,17 +49,14 @@ def compare_plan(
     recipe: Recipe, dataset: Dataset, storage: Storage, documents: int, by_language: bool, json_output: bool
 ) -> int:
     """Print what was expected beside what happened; 1 where a total is off by more than is allowed."""
-    if recipe.generate:
-        raise RecipeError(
-            "`--compare` is for plans without `generate`: what models will write is not foretold, only what it takes"
-        )
     found = so_far(dataset, storage, {})
     if "shards" not in found.records:
         raise RecipeError("this plan is not built in this root", hint="marco-data build-stage makes what is compared")
     problems = {s.source: s.problem for s in plan_sources(dataset, recipe.part_of) if s.problem is not None}
     looked = look(recipe, dataset, problems, documents or DOCUMENTS)
-    expected = expect(recipe, dataset, storage, looked, afresh=True)
-    lines = compare(expected, found, timed_in(storage, found), dataset)
+    foretold = estimates(dataset, storage, {}, [], looked)[0] if recipe.generate else []
+    expected = expect(recipe, dataset, storage, looked, Taken(tuple(foretold)), afresh=True)
+    lines = compare(expected, found, timed_in(storage, found, dataset), dataset)
     if json_output:
         print(json.dumps(compared_object(lines), ensure_ascii=False))
     else:

@@ -14,7 +14,7 @@ from marco_data.errors import RecipeError
 from marco_data.generation.estimate import Range
 from marco_data.plan_expect import Expectation
 from marco_data.plan_flow import FIGURES, KEPT, Flow, SoFar, counted, range_of
-from marco_data.plan_price import GROUPS, group_of
+from marco_data.plan_price import GROUPS, bytes_of, group_of
 
 ALLOWED = 0.2
 """Of what happened: totals that are off by more make `plan --compare` exit 1."""
@@ -30,13 +30,17 @@ LEAST = {PROCESSOR: 30, DISK: 50e6}
 
 @dataclass(frozen=True)
 class Compared:
-    """`step` of one `language`, `all` of them, or of a group of nodes (`cpu`, `disk`); `figure` says of what."""
+    """`step` of one `language`, `all` of them, or of a group of nodes (`cpu`, `disk`); `figure` says of what.
+
+    Not `promised` is what a plan cannot know: how much of what models will write is accepted.
+    """
 
     step: str
     language: str
     figure: str
     expected: Range
     happened: float
+    promised: bool = True
 
     @property
     def error(self) -> float | None:
@@ -49,7 +53,7 @@ class Compared:
 
     @property
     def judged(self) -> bool:
-        return (self.step, self.language) in JUDGED and self.happened >= LEAST.get(self.step, 0)
+        return self.promised and (self.step, self.language) in JUDGED and self.happened >= LEAST.get(self.step, 0)
 
 
 def compare(
@@ -60,6 +64,7 @@ def compare(
         raise RecipeError(
             "there is nothing to compare with: this plan is not built in this root", hint="marco-data build-stage first"
         )
+    generates = any(node.kind == "generate" for node in dataset.nodes)
     happened = counted(found, Flow({}))
     lines: list[Compared] = []
     for language in ("", *sorted({*expected.flow.languages, *happened.languages})):
@@ -71,11 +76,11 @@ def compare(
             for n, figure in enumerate(FIGURES):
                 if foretold[0, n] or real[0, n]:
                     lines.append(Compared(step, language or ALL, figure, range_of(foretold, n), float(real[0, n])))
-    lines += _drawn(expected, found)
+    lines += _drawn(expected, found, promised=not generates)
     return lines + _spent(expected, found, timed, dataset)
 
 
-def _drawn(expected: Expectation, found: SoFar) -> list[Compared]:
+def _drawn(expected: Expectation, found: SoFar, *, promised: bool) -> list[Compared]:
     real: dict[str, int] = {}
     for share in found.records["mix"][0].facts["allocation"]["shares"]:
         real[share["language"]] = real.get(share["language"], 0) + share["target"]
@@ -84,7 +89,7 @@ def _drawn(expected: Expectation, found: SoFar) -> list[Compared]:
         foretold[own.language] = foretold.get(own.language, 0) + own.target
     rows = [(ALL, sum(foretold.values()), sum(real.values()))]
     rows += [(code, foretold.get(code, 0), real.get(code, 0)) for code in sorted({*foretold, *real})]
-    return [Compared(DRAWN, code, "tokens", Range(float(a), None), float(b)) for code, a, b in rows if a or b]
+    return [Compared(DRAWN, code, "tokens", Range(float(a), None), float(b), promised) for code, a, b in rows if a or b]
 
 
 def _spent(
@@ -92,10 +97,7 @@ def _spent(
 ) -> list[Compared]:
     """Processors and disk by group of nodes; processors only where every task was timed in this root."""
     nodes = {group: [n.name for n in dataset.nodes if group_of(n.kind) == group] for group in GROUPS}
-    size = {
-        group: float(sum(file.bytes for node in own for r in found.records[node] for file in r.data))
-        for group, own in nodes.items()
-    }
+    size = {group: float(bytes_of(found, own)) for group, own in nodes.items()}
     price = expected.price
     lines = [Compared(DISK, line.what, "bytes", line.figure, size[line.what]) for line in price.disk if size[line.what]]
     lines.append(Compared(DISK, ALL, "bytes", price.disk_bytes, sum(size.values())))
@@ -106,7 +108,10 @@ def _spent(
             for line in price.seconds
             if seconds[line.what]
         ]
-        lines.append(Compared(PROCESSOR, ALL, "seconds", price.cpu_hours.times(3600), sum(seconds.values())))
+        whole = sum(
+            seconds[line.what] for line in price.seconds
+        )  # generation waits for models; its own work is not told
+        lines.append(Compared(PROCESSOR, ALL, "seconds", price.cpu_hours.times(3600), whole))
     return lines
 
 

@@ -115,7 +115,7 @@ def expect(
         flow,
         probed,
         found,
-        timed_in(storage, found),
+        timed_in(storage, found, dataset),
         taken.done,
         allocation,
         looked.tokenizer,

@@ -152,16 +152,30 @@ def timings(storage: Storage) -> dict[str, dict[str, float]]:
     return out
 
 
-def timed_in(storage: Storage, found: SoFar) -> dict[str, tuple[float, int]]:
-    """Seconds and tasks of those nodes of which all records of this root were timed when they were made."""
+def timed_in(storage: Storage, found: SoFar, dataset: Dataset) -> dict[str, tuple[float, int]]:
+    """Seconds and tasks of those nodes of which all records of this root were timed when they were made.
+
+    Equal work of two scopes is done once: it is counted where the plan has it first.
+    """
     logs = timings(storage) if found.records else {}
-    out = {}
-    for node, records in found.records.items():
-        seconds = [logs.get(node, {}).get(record.key) for record in records]
-        known = [s for s in seconds if s is not None]
-        if len(known) == len(records):
-            out[node] = (sum(known), len(known))
+    out: dict[str, tuple[float, int]] = {}
+    counted: set[tuple[str, str]] = set()
+    for node in dataset.nodes:
+        if node.name not in found.records:
+            continue
+        alike = [times for name, times in logs.items() if name == node.kind or name.startswith(f"{node.kind}_")]
+        own = {record.key for record in found.records[node.name]}
+        known = {key: times[key] for times in alike for key in own & times.keys()}
+        if len(known) == len(own):
+            fresh = [seconds for key, seconds in known.items() if (node.kind, key) not in counted]
+            out[node.name] = (sum(fresh), len(fresh))
+        counted |= {(node.kind, key) for key in own}
     return out
+
+
+def bytes_of(found: SoFar, nodes: Sequence[str]) -> int:
+    """Of all files that records of these nodes name; two scopes may share some."""
+    return sum({file.path: file.bytes for node in nodes for r in found.records[node] for file in r.data}.values())
 
 
 # Processors
@@ -282,7 +296,7 @@ def _disk(ground: Ground) -> list[Line]:
         nodes = [node.name for node in ground.dataset.nodes if group_of(node.kind) == group]
         done = bool(nodes) and ground.done.issuperset(nodes)
         if nodes and share and ground.found.records.keys() >= set(nodes):
-            held = sum(file.bytes for node in nodes for r in ground.found.records[node] for file in r.data)
+            held = bytes_of(ground.found, nodes)
             lines.append(Line(group, Range(held / share, 0.0 if share == 1 else None), "records of this root", done))
         elif group in foretold:
             lines.append(Line(group, *foretold[group], done))
@@ -292,8 +306,7 @@ def _disk(ground: Ground) -> list[Line]:
 def _drawn(ground: Ground, kept: Draws) -> Draws:
     """What of the kept documents the mixture takes, each counted once."""
     taken = sum(min(share.target, share.available) for share in ground.allocation.shares)
-    there = sum(share.available for share in ground.allocation.shares)
-    drawn: Draws = kept * min(1.0, taken / max(1, there))
+    drawn: Draws = kept * (taken / max(1.0, kept[0, TOKENS]))
     return drawn
 
 

@@ -218,7 +218,7 @@ def _nowhere(folder: Path) -> Any:
 
 def test_the_run_log_knows_the_processor_seconds_of_every_task(built: Built, values: dict[str, Any]):
     found = so_far(plan_of(values), built.storage, {})
-    timed = timed_in(built.storage, found)
+    timed = timed_in(built.storage, found, plan_of(values))
     assert timed.keys() == found.records.keys()
     assert timed["measure"][0] > 0
     assert timed["measure"][1] == len(found.records["measure"])
