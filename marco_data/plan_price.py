@@ -36,6 +36,10 @@ SPEED_ERROR, DISK_ERROR = 0.25, 0.10
 """Shares of a figure that its range is wider by, since few documents take other time and room than many: probes of 10
 to 200 documents a language were off by 22 % at most in all hours, and by 5 % in all bytes (`benchmarks/PLAN.md`)."""
 
+DEDUP_START = 1.2
+"""Seconds of the processor that the sixteen passes take with next to nothing to do: 2.65 for 2,000 documents
+(`benchmarks/DEDUP_SCALE.md`) less 1.43 that a process takes to start (`benchmarks/SCALING.md`)."""
+
 MEASURE_MEMORY = ((0.41e9, 1.7), (0.55e9, 3.0))
 """Peak memory of a worker and what a byte of its shard adds, mixed languages and one alone: shards of 16, 64 and 256 MB
 took 0.43, 0.52 and 0.84 GB, and 0.52, 0.74 and 1.24 GB (`memory` of `python -m benchmarks.scaling`)."""
@@ -181,7 +185,7 @@ def bytes_of(found: SoFar, nodes: Sequence[str]) -> int:
 # Processors
 
 
-DEDUP_BASIS = "28 (14 to 43) microseconds a document, benchmarks/DEDUP_SCALE.md"
+DEDUP_BASIS = "1.2 s and 28 (14 to 43) microseconds a document, benchmarks/DEDUP_SCALE.md"
 GROUPS = ("measure", "decide", "dedup", "generation", "tokenize", "shards")
 _GROUP = {"measure": "measure", "decide": "decide", "tokenize": "tokenize", "mix": "shards", "shards": "shards"}
 _GROUP |= dict.fromkeys(("seeds", "generate", "replace", "cluster_sizes"), "generation")
@@ -217,23 +221,24 @@ def _foretold(ground: Ground) -> dict[str, tuple[Range, str]]:
     passed = range_of(flow.total(outcomes=(DEDUP, KEPT))[:, DOCUMENTS] * passes)
     each = DEDUP_SECONDS
     seconds = Range(
-        passed.expected * each.expected, (passed.spread or 0) * each.expected + passed.expected * (each.spread or 0)
+        DEDUP_START * passes + passed.expected * each.expected,
+        (passed.spread or 0) * each.expected + passed.expected * (each.spread or 0),
     )
     out = {"dedup": (seconds, DEDUP_BASIS)}
     if probed is None or not probed.rows.num_rows:
         return out
     here = f"measured in the probe: {machine()}"
     speed, calls = probed.measured.seconds, _calls(ground, probed)
-    steps = range_of(speed("measure").of(calls["measure"], everything[:, BYTES]))
+    steps = range_of(speed("measure").of(calls["files"], calls["measure"], everything[:, BYTES]))
     read = sum(probed.read_seconds.values())
     wider = 1 + read / max(steps.expected, 1e-9)
     return out | {
         name: (_wider(figure, SPEED_ERROR), here)
         for name, figure in (
             ("measure", Range(steps.expected + read, (steps.spread or 0.0) * wider)),
-            ("decide", range_of(speed("decide").of(calls["measure"], everything[:, DOCUMENTS]))),
-            ("tokenize", range_of(speed("tokenize").of(calls["measure"], kept[:, BYTES]))),
-            ("shards", range_of(speed("shards").of(calls["shards"], _drawn(ground, kept)[:, TOKENS]))),
+            ("decide", range_of(speed("decide").of(calls["files"], calls["measure"], everything[:, DOCUMENTS]))),
+            ("tokenize", range_of(speed("tokenize").of(calls["files"], calls["measure"], kept[:, BYTES]))),
+            ("shards", range_of(speed("shards").of(calls["shards"], calls["shards"], _drawn(ground, kept)[:, TOKENS]))),
         )
     }
 
@@ -253,6 +258,7 @@ def _calls(ground: Ground, probed: Probe) -> dict[str, float]:
     kept = {(source, code) for source, code, outcome in ground.flow.cells if outcome == KEPT}
     tokens = ground.flow.total(outcomes=(KEPT,))[0, TOKENS]
     return {
+        "files": max(float(ground.slices), ground.flow.total()[0, BYTES] / ground.recipe.shards.bytes),
         "measure": sum(each.get(name, 1.0) * number for name, number in probed.numbers.items()),
         "shards": len(kept) + tokens / ground.recipe.shards.tokens,
     }
@@ -274,7 +280,7 @@ def _disk(ground: Ground) -> list[Line]:
         size, calls = probed.measured.bytes, _calls(ground, probed)
         here = "files of the probe"
         foretold |= {
-            name: (_wider(range_of(size(name).of(calls["measure"], of)), DISK_ERROR), here)
+            name: (_wider(range_of(size(name).of(calls["files"], calls["measure"], of)), DISK_ERROR), here)
             for name, of in (
                 ("measure", everything[:, BYTES]),
                 ("decide", everything[:, DOCUMENTS]),
@@ -285,7 +291,7 @@ def _disk(ground: Ground) -> list[Line]:
         if written:
             foretold["generation"] = (add_ranges(e.completion_bytes for e in written), "estimate of the completions")
         drawn = _drawn(ground, kept)
-        lineage = size("lineage").of(calls["shards"], drawn[:, DOCUMENTS])
+        lineage = size("lineage").of(calls["shards"], calls["shards"], drawn[:, DOCUMENTS])
         wide = token_dtype(ground.tokenizer.vocab_size).itemsize
         foretold["shards"] = (
             range_of(drawn[:, TOKENS] * wide + drawn[:, DOCUMENTS] * INDEX_A_DOCUMENT + lineage),

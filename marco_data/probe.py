@@ -50,6 +50,9 @@ MIXED, PAGES = 8, 2
 SHARDS = 8
 """Languages of a source of which a shard is written."""
 
+ALONE = 4
+"""Documents of a source that go through the steps in a file of their own."""
+
 MIXED_BYTES = 8 << 20
 """Stored bytes of a file of undeclared languages that are counted: languages may follow one another in it."""
 
@@ -77,46 +80,50 @@ class Clock:
 
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     bytes: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    files: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     calls: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     sizes: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What work takes: so much for each call, and so much for what it is done to."""
+    """What work takes: so much for each file, for each call, and for what it is done to."""
 
+    a_file: float
     a_call: float
     a_unit: float
 
-    def of(self, calls: float, size: Draws) -> Draws:
-        out: Draws = self.a_call * calls + self.a_unit * size
+    def of(self, files: float, calls: float, size: Draws) -> Draws:
+        out: Draws = self.a_file * files + self.a_call * calls + self.a_unit * size
         return out
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Two clocks over the same steps: one document of each language, and all that were looked at.
+    """Three clocks over the same steps: a document in a file of its own, one of each language in a file, and all.
 
-    A few documents take mostly what a call takes, many what they take themselves: the two are told apart by both.
+    A few documents take mostly what a file and a language take, many what they take themselves.
     """
 
+    alone: Clock
     few: Clock
     all: Clock
 
     def seconds(self, node: str) -> Speed:
-        return self._speed(self.few.seconds[node], self.all.seconds[node], node)
+        return self._speed(node, *(clock.seconds[node] for clock in (self.alone, self.few, self.all)))
 
     def bytes(self, node: str) -> Speed:
-        return self._speed(self.few.bytes[node], self.all.bytes[node], node)
+        return self._speed(node, *(clock.bytes[node] for clock in (self.alone, self.few, self.all)))
 
-    def _speed(self, few: float, all_of_it: float, node: str) -> Speed:
-        calls = max(1, self.few.calls[node]), max(1, self.all.calls[node])
-        sizes = max(1.0, self.few.sizes[node]), max(1.0, self.all.sizes[node])
-        if sizes[1] / calls[1] < 2 * sizes[0] / calls[0]:  # too few to tell them apart
-            return Speed(0.0, all_of_it / sizes[1])
-        each = (all_of_it / calls[1] - few / calls[0]) / (sizes[1] / calls[1] - sizes[0] / calls[0])
-        each = min(max(0.0, each), all_of_it / sizes[1])
-        return Speed((all_of_it - each * sizes[1]) / calls[1], each)
+    def _speed(self, node: str, alone: float, few: float, whole: float) -> Speed:
+        files, calls, size = self.all.files[node], self.all.calls[node], max(1.0, self.all.sizes[node])
+        one = alone / self.alone.files[node] if self.alone.files[node] else 0.0
+        more = self.few.calls[node] - self.few.files[node]
+        call = min(one, max(0.0, few - one * self.few.files[node]) / more) if more > 0 else 0.0
+        begun = (one - call) * files + call * calls
+        if begun > whole:  # times of so little are noise: what they add up to is known
+            one, call, begun = one * whole / begun, call * whole / begun, whole
+        return Speed(one - call, call, (whole - begun) / size)
 
 
 @dataclass(frozen=True)
@@ -202,13 +209,15 @@ def probe(
         except (MarcoError, OSError) as error:
             unreachable[name] = str(error).splitlines()[0]
     batches = {name: found for name, found in batches.items() if name not in unreachable}
-    clocks = Measured(Clock(), Clock())
+    clocks = Measured(Clock(), Clock(), Clock())
     with tempfile.TemporaryDirectory(prefix="marco-data-probe-") as folder:
         chain = _Chain(measure, decide, shards, tokenizer, tools, Path(folder))
         tables = []
         for name, read in sorted(batches.items()):
             first = [batch.slice(0, 1) for batch in read]
             chain.run(name, first, Clock())  # what is loaded once in hours is not to be timed
+            for batch in first[:: max(1, len(first) // ALONE)]:
+                chain.run(name, [batch], clocks.alone)
             chain.run(name, first, clocks.few)
             tables.append(chain.run(name, read, clocks.all))
     rows = pa.concat_tables(tables) if tables else pa.table({})
@@ -354,6 +363,7 @@ class _Chain:
 
 def _add(clock: Clock, node: str, size: int, calls: int, done: float) -> None:
     clock.bytes[node] += size
+    clock.files[node] += 1
     clock.calls[node] += calls
     clock.sizes[node] += done
 

@@ -1,6 +1,7 @@
 """What a plan expects: figures that add up, ranges that vanish where all was looked at, prices, and what happened."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -157,25 +158,29 @@ def test_copies_in_a_part_of_the_documents_are_expected_in_all_of_them(tmp_path:
     assert 200 < flow.total(outcomes=(DEDUP,))[0, DOCUMENTS] <= 400
 
 
-@pytest.mark.parametrize(("call", "unit"), [(0.01, 2e-6), (0.0, 1e-6), (0.05, 0.0)])
-def test_what_a_call_takes_is_told_apart_from_what_a_byte_takes(call: float, unit: float):
-    clocks = Measured(Clock(), Clock())
-    for clock, calls, size in ((clocks.few, 10, 4_000.0), (clocks.all, 12, 900_000.0)):
-        clock.seconds["measure"] = call * calls + unit * size
-        clock.calls["measure"], clock.sizes["measure"] = calls, size
-    speed = clocks.seconds("measure")
-    assert (speed.a_call, speed.a_unit) == (pytest.approx(call, abs=1e-12), pytest.approx(unit, abs=1e-15))
-    assert speed.of(100, np.array([1e9]))[0] == pytest.approx(100 * call + 1e9 * unit)
+def clocks(take: Callable[[int, int, float], float]) -> Measured:
+    """Clocks that show what `take` says of files, calls and bytes."""
+    measured = Measured(Clock(), Clock(), Clock())
+    sizes = ((measured.alone, 4, 4, 0.0), (measured.few, 1, 30, 0.0), (measured.all, 1, 40, 900_000.0))
+    for clock, files, calls, size in sizes:
+        clock.seconds["measure"] = take(files, calls, size)
+        clock.files["measure"], clock.calls["measure"], clock.sizes["measure"] = files, calls, size
+    return measured
+
+
+@pytest.mark.parametrize(
+    ("file", "call", "unit"), [(0.02, 0.01, 2e-6), (0.0, 0.0, 1e-6), (0.01, 0.005, 0.0), (0.0, 0.05, 3e-6)]
+)
+def test_what_a_file_a_call_and_a_byte_take_are_told_apart(file: float, call: float, unit: float):
+    speed = clocks(lambda files, calls, size: file * files + call * calls + unit * size).seconds("measure")
+    assert [speed.a_file, speed.a_call, speed.a_unit] == pytest.approx([file, call, unit], abs=1e-12)
+    assert speed.of(10, 100, np.array([1e9]))[0] == pytest.approx(10 * file + 100 * call + 1e9 * unit)
 
 
 def test_times_that_noise_has_turned_round_are_still_no_less_than_nothing():
-    clocks = Measured(Clock(), Clock())
-    for clock, calls, size, seconds in ((clocks.few, 10, 4_000.0, 5.0), (clocks.all, 10, 900_000.0, 4.0)):
-        clock.seconds["decide"], clock.calls["decide"], clock.sizes["decide"] = seconds, calls, size
-    speed = clocks.seconds("decide")
-    assert speed.a_call >= 0
-    assert speed.a_unit >= 0
-    assert speed.of(10, np.array([900_000.0]))[0] == pytest.approx(4.0)
+    speed = clocks(lambda files, calls, size: 5.0 if size == 0 else 4.0).seconds("measure")
+    assert min(speed.a_file, speed.a_call, speed.a_unit) >= 0
+    assert speed.of(1, 40, np.array([900_000.0]))[0] == pytest.approx(4.0)
 
 
 # A root that holds part of it
