@@ -22,6 +22,7 @@ from marco_data.cli_build import Machines, build_stage, plan_of, reachable, retr
 from marco_data.cli_duplicates import duplicates
 from marco_data.cli_languages import languages
 from marco_data.cli_ledger import ledger, stats
+from marco_data.cli_plan import ByLanguage, Compare, PriceFile, ProbeDocuments, compare_plan, look_around
 from marco_data.cli_prompts import export_completions, prompts
 from marco_data.cli_recipe import init, recipe
 from marco_data.cli_train_convert import export, upcycle
@@ -57,12 +58,16 @@ from marco_data.options import (
     Verify,
     built_stage,
 )
-from marco_data.plan import plan_nodes, plan_object, plan_sources
+from marco_data.plan import SKIP, plan_nodes, plan_object, plan_sources
+from marco_data.plan_expect import Taken, expect, expectation_object
 from marco_data.plan_generation import check_generation, estimates
+from marco_data.prices import load_prices
+from marco_data.probe import DOCUMENTS
 from marco_data.recipe import load_recipe
 from marco_data.records import Record
 from marco_data.report import describe, print_estimates, print_plan
 from marco_data.report_evidence import print_pair
+from marco_data.report_price import print_expected
 from marco_data.stage import find_stage
 from marco_data.storage import DISK_FULL, Storage
 from marco_data.why import Lookup
@@ -148,15 +153,22 @@ def plan(
     pools: Pools = None,
     sample: Annotated[float, typer.Option(min=0.0, max=1.0)] = 1.0,
     verify: Verify = False,
+    documents: ProbeDocuments = DOCUMENTS,
+    prices: PriceFile = None,
+    by_language: ByLanguage = False,
+    compare: Compare = False,
     json_output: Json = False,
 ) -> None:
-    """Show what a build would do, and because of which key. Starts nothing.
+    """Show what a build would do, because of which key, and what it will come to. Starts nothing.
 
     Example:  marco-data plan 3 --family marco-mini
     """
     choice = _target(target, Choice(None, family, recipe, languages, budget, input or (), parse_fields(field or [])))
     resolved = resolve(choice)
+    bill = load_prices(prices) if prices else None
     dataset = reachable(plan_of(resolved, sample, verify), Machines(pools=pools), Storage(root))
+    if compare:
+        raise typer.Exit(compare_plan(resolved, dataset, Storage(root), documents, by_language, json_output))
     sources = plan_sources(dataset, resolved.part_of)
     all_there = all(s.problem is None for s in sources)
     before = find_stage(Storage(root), resolved.family, resolved.stage)
@@ -166,18 +178,31 @@ def plan(
     found: list[Estimate] = []
     said: list[str] = []
     wrong: list[Problem] = []
-    if resolved.generate and all_there:
-        found, said = estimates(dataset, Storage(root), done, before.wanted if before else [])
+    wanted = before.wanted if before else []
+    looked, unseen = look_around(resolved, dataset, sources, nodes, documents)
+    if resolved.generate and all_there and looked is not None:
+        found, said = estimates(dataset, Storage(root), done, wanted, looked)
         problems = check_generation(dataset, found)
         said += [f"{p.message}\n    {p.hint}" for p in problems if not p.fatal]
         wrong = [p for p in problems if p.fatal]
+    expected = None
+    if looked is not None:
+        there = frozenset(row.node for row in nodes if row.status == SKIP)
+        taken = Taken(tuple(found), tuple(wanted), there)
+        expected = expect(resolved, dataset, Storage(root), looked, taken, prices=bill)
     if json_output:
         problem_rows = [asdict(problem) for problem in wrong]
         generation = {**estimates_object(found), "notes": said, "problems": problem_rows}
-        print(json.dumps({**plan_object(sources, nodes, title, None), "generation": generation}, ensure_ascii=False))
+        expected_object = None if expected is None else expectation_object(expected)
+        rows = {"generation": generation, "expected": expected_object, "not_expected": unseen}
+        print(json.dumps({**plan_object(sources, nodes, title, None), **rows}, ensure_ascii=False))
     else:
         print_plan(title, resolved, sources, nodes)
         print_estimates(found, said)
+        if expected is not None:
+            print_expected(expected, by_language)
+        if unseen:
+            print(f"  not expected from here: {unseen}")
     for problem in wrong:
         say(f"error: {problem.message}\nhint: {problem.hint}")
     raise typer.Exit(1 if wrong else 0)

@@ -9,13 +9,12 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
-import socket
 import threading
 import time
 import traceback
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection
 from typing import Protocol
@@ -28,6 +27,7 @@ from marco_data.errors import DamagedFile, MarcoError, RecipeError, RetryableErr
 from marco_data.interrupts import Interrupts
 from marco_data.languages import know
 from marco_data.records import Record, add_counts, commit_record, load_record
+from marco_data.run_log import RunLog
 from marco_data.step import Tools, fingerprint
 from marco_data.storage import DISK_FULL, Storage, canonical_json, write_parquet
 
@@ -45,6 +45,7 @@ class Done:
     error: str | None = None
     trace: str | None = None
     damaged: str | None = None  # the file it could not read, for the driver to have made again
+    processor: float = 0.0  # seconds of the processor, as far as this process took them
 
     def without_task(self) -> "Done":
         """For the way home: the driver knows its tasks, and what is left is a few hundred bytes."""
@@ -83,7 +84,7 @@ def run_task(task: Task, storage: Storage, *, isolated: bool = False) -> Done:
     A RetryableError is tried again here, with a pause; a ShardError and our own bug end in `error`. What no other
     task would escape is raised: a RecipeError, a full disk. `isolated` puts each step's work into a child process.
     """
-    started = time.monotonic()
+    started, worked = time.monotonic(), time.process_time()
     know(task.node.new_languages)
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -102,7 +103,8 @@ def run_task(task: Task, storage: Storage, *, isolated: bool = False) -> Done:
                     ),
                     first_stands=task.node.settled_by_first,
                 )
-            return Done(task, record, time.monotonic() - started)
+            seconds, processor = time.monotonic() - started, time.process_time() - worked
+            return Done(task, record, seconds, processor=processor)
         except RecipeError:
             raise
         except RetryableError as error:
@@ -279,7 +281,7 @@ def run(
     for node in dataset.nodes:
         assert node.folder  # a model or tokenizer that is not there is told before anything runs
     storage.remove_stale_scratch()
-    with _RunLog(storage) as log, Interrupts() as interrupts:
+    with RunLog(storage) as log, Interrupts() as interrupts:
         for node in dataset.nodes:
             if (node.whole and len(result.manifests) < len(result.records)) or not all(a.waived for a in result.alarms):
                 result.stopped_before = node.name
@@ -336,7 +338,7 @@ def _run_node(
     storage: Storage,
     executor: Executor,
     progress: Progress,
-    log: "_RunLog",
+    log: "RunLog",
     interrupts: Interrupts,
     result: Run,
     announced: Announcing | None,
@@ -443,52 +445,6 @@ def write_manifest(storage: Storage, node: Node, tasks: Sequence[Task], records:
             }
         ),
     )
-
-
-class _RunLog:
-    """One line a finished task under runs/: when, where, how long, what failed. Never read to decide anything.
-
-    Written in segments, so that a run of a million tasks does not write its first line again and again.
-    """
-
-    def __init__(self, storage: Storage) -> None:
-        self.storage = storage
-        self.stem = f"runs/{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
-        self.segment = 0
-        self.lines: list[str] = []
-        self.written = time.monotonic()
-
-    def __enter__(self) -> "_RunLog":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        with suppress(OSError) if error[0] else nullcontext():  # what ended the run is told, not what came of it
-            self.write()
-
-    def note(self, done: Done) -> None:
-        self.lines.append(
-            json.dumps(
-                {
-                    "task": done.task.key,
-                    "node": done.task.node.name,
-                    "seconds": round(done.seconds, 3),
-                    "host": socket.gethostname(),
-                    "error": done.error,
-                    "trace": done.trace,
-                },
-                ensure_ascii=False,
-            )
-        )
-        # Every ten seconds, an error within one: a thousand small puts a minute would cost more than the work.
-        if time.monotonic() - self.written > (10 if done.error is None else 1):
-            self.write()
-
-    def write(self) -> None:
-        self.written = time.monotonic()
-        if self.lines:
-            self.storage.replace(f"{self.stem}-{self.segment:05d}.jsonl", ("\n".join(self.lines) + "\n").encode())
-            self.segment += 1
-            self.lines = []
 
 
 class Silent:

@@ -19,15 +19,12 @@ from marco_data.generation.prompt import Prompt, load_prompt, shipped
 from marco_data.generation.validation import Problem, fit_problems, generator_problems, no_seeds, prompt_problems
 from marco_data.languages import LANGUAGES
 from marco_data.mix import selection_hashes
-from marco_data.nodes.decide import Decide
 from marco_data.nodes.generate import Generate, price_of
-from marco_data.nodes.measure import Measure
 from marco_data.nodes.seeds import SeedShard, columns_of, may_be_seed, seed_shards, texts_of
-from marco_data.probe import probe
+from marco_data.probe import Looked
 from marco_data.records import Record
 from marco_data.step import Tools
 from marco_data.storage import Storage
-from marco_data.tokenizer import Tokenizer
 
 SEEDS = 24
 """Of each entry and language that are sampled."""
@@ -53,7 +50,11 @@ def writers_of(dataset: Dataset) -> list[Generate]:
 
 
 def estimates(
-    dataset: Dataset, storage: Storage, done: Mapping[str, Sequence[Record]], measured: Sequence[RequestCount]
+    dataset: Dataset,
+    storage: Storage,
+    done: Mapping[str, Sequence[Record]],
+    measured: Sequence[RequestCount],
+    looked: Looked,
 ) -> tuple[list[Estimate], list[str]]:
     """An estimate for each entry and language that has seeds, and sentences on where the seeds are known from."""
     writers = writers_of(dataset)
@@ -62,10 +63,9 @@ def estimates(
         found = {node.scope: _found_in(context, node) for node in writers}
         said = ["seeds: counted, in what this root holds"]
     else:
-        measure, decide = dataset.node("measure"), dataset.node("decide")
-        assert isinstance(measure, Measure)
-        assert isinstance(decide, Decide)
-        probed = probe(measure, decide, Tools())
+        probed = looked.probed
+        if probed is None:
+            return [], ["seeds: not known without a probe"]
         found = {node.scope: _found_by(probed.kept, node) for node in writers}
         said = [
             f"seeds: by a probe of {probed.read:,} rows through the real steps, {probed.kept.num_rows:,} of them kept; "
@@ -74,9 +74,7 @@ def estimates(
     works = [work for node in writers for work in _works(node, found[node.scope], measured)]
     if not works:
         return [], said
-    node = writers[0]
-    tokenizer = Tokenizer.load(Tools().path(node.tokenizer), node.end_of_document)
-    return estimate(works, tokenizer, prompts_of(writers), measured), said
+    return estimate(works, looked.tokenizer, prompts_of(writers), measured), said
 
 
 def _found_in(context: Context, node: Generate) -> Found:
@@ -122,6 +120,7 @@ def _found_by(kept: pa.Table, node: Generate) -> Found:
     found: dict[str, _Found] = defaultdict(_Found)
     if not kept.num_rows:
         return found
+    kept = kept.drop_columns(["signature"])
     table = kept.filter(may_be_seed(kept, node.entry))
     hashes = selection_hashes(table["id"].to_pylist(), f"{node.seed} {node.scope}")
     for place, row in zip(hashes.tolist(), table.to_pylist(), strict=True):

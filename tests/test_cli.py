@@ -35,7 +35,7 @@ SURFACE = {
     },
     "export-completions": {"--out", "--root"},
     "prompts": {"--family", "--recipe", "--root", "--entry", "--json"},
-    "plan": BUILD | {"--pools", "--sample", "--verify", "--json"},
+    "plan": BUILD | {"--pools", "--sample", "--verify", "--probe", "--prices", "--by-language", "--compare", "--json"},
     "stats": BUILD | {"--json", "--csv"},
     "ledger": BUILD | {"--by", "--strict", "--json", "--csv"},
     "why": BUILD | {"--stage", "--iteration", "--run", "--sequence", "--batch", "--order", "--seed", "--json"},

@@ -89,23 +89,23 @@ def _line(entry: str, language: str, requests: int, ranges: Mapping[str, Range |
         entry,
         language,
         f"{requests:,}",
-        _told(ranges["calls"]),
-        _told(ranges["tokens_in"]),
-        _told(ranges["tokens_out"]),
+        told(ranges["calls"]),
+        told(ranges["tokens_in"]),
+        told(ranges["tokens_out"]),
         "" if most is None else short(most.expected),
-        _told(ranges["gpu_hours"]),
-        _told(ranges["cost"]),
-        _told(ranges["completion_bytes"]),
+        told(ranges["gpu_hours"]),
+        told(ranges["cost"]),
+        told(ranges["completion_bytes"]),
     )
 
 
-def _told(figure: Range | None) -> str:
+def told(figure: Range | None) -> str:
     """`1.25M (1.1M to 1.4M)`; empty where it is not known, `?` where its range is not."""
     if figure is None:
         return ""
     if figure.low is None or figure.high is None:
         return f"{short(figure.expected)} (?)"
-    if figure.low == figure.high:
+    if short(figure.low) == short(figure.high):
         return short(figure.expected)
     return f"{short(figure.expected)} ({short(figure.low)} to {short(figure.high)})"
 

@@ -74,7 +74,7 @@ class Decide(Node):
         bound: dict[tuple[int, str], BoundStep] = {}
         tables, counts = [], []
         leaked: dict[str, Leaked] = defaultdict(Leaked)
-        for batch in self._batches(storage, file):
+        for batch in self.batches(storage, file):
             verdicts = self.judge(batch, bound, tools)
             counts += count_verdicts(verdicts)
             self._add_leaks(leaked, batch, verdicts)
@@ -95,7 +95,8 @@ class Decide(Node):
                     for hit in found:
                         leaked[hit["benchmark"]].items.add((hit["language"], hit["item"]))
 
-    def _batches(self, storage: Storage, file: DataFile) -> Iterator[pa.RecordBatch]:
+    def batches(self, storage: Storage, file: DataFile) -> Iterator[pa.RecordBatch]:
+        """The columns that verdicts are given by, a language at a time."""
         names = {"id", "source", "lid_language", "text_bytes", "failed", "reason", "measured"}
         names |= {name for step in self.steps for name in step.reads}
         with storage.parquet(file.path) as parquet:

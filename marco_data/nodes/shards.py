@@ -88,13 +88,42 @@ class Shards(Node):
 
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
         part, language, source, group, files, interval, times, repeats = task.inputs
-        tokenizer = Tokenizer.load(tools.path(self.tokenize.tokenizer), self.tokenize.end_of_document)
         stem = f"{self.folder}/{part}/{language}/{source}{_repeated(times)}-{group:03d}"
         wanted = Wanted(language, source, interval, times, repeats)
+        written = self.write(storage, files, wanted, stem, tools)
+        if written is None:
+            return Outcome(facts={"shards": []})
+        data, total = written
+        prefix = data[0].path.removesuffix(".bin")
+        shard = {
+            "prefix": prefix,
+            "part": part,
+            "language": language,
+            "source": source,
+            "lineage": data[2].path,
+            "repeats": times,
+            **total,
+        }
+        count = Count(
+            KEPT,
+            source,
+            language,
+            part=part,
+            documents=total["documents"],
+            bytes=total["bytes"],
+            tokens=total["tokens"],
+        )
+        return Outcome(data, (count,), {"shards": [shard]})
+
+    def write(
+        self, storage: Storage, files: list[DataFile], wanted: "Wanted", stem: str, tools: Tools
+    ) -> tuple[tuple[DataFile, DataFile, DataFile], dict[str, int]] | None:
+        """One shard: `.bin`, `.idx` and lineage, and its documents, bytes and tokens; None where it would be empty."""
+        tokenizer = Tokenizer.load(tools.path(self.tokenize.tokenizer), self.tokenize.end_of_document)
         with storage.scratch() as folder:
             gathered = _gather(storage, files, wanted, self.mix.seed, folder / "tokens.partial")
             if gathered.documents == 0:
-                return Outcome(facts={"shards": []})
+                return None
             with (
                 (folder / "bin.partial").open("wb") as bin_file,
                 (folder / "idx.partial").open("wb") as idx_file,
@@ -112,25 +141,7 @@ class Shards(Node):
             "bytes": gathered.bytes,
             "tokens": int(gathered.lengths.sum()),
         }
-        shard = {
-            "prefix": prefix,
-            "part": part,
-            "language": language,
-            "source": source,
-            "lineage": lineage.path,
-            "repeats": times,
-            **total,
-        }
-        count = Count(
-            KEPT,
-            source,
-            language,
-            part=part,
-            documents=total["documents"],
-            bytes=total["bytes"],
-            tokens=total["tokens"],
-        )
-        return Outcome((tokens, index, lineage), (count,), {"shards": [shard]})
+        return (tokens, index, lineage), total
 
 
 def _repeated(times: int) -> str:

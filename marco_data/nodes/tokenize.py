@@ -75,9 +75,9 @@ class Tokenize(Node):
 
         def groups() -> Iterator[pa.Table]:
             for table in self._kept_groups(storage, file, sidecar):
-                tokenized = _tokenized(table, tokenizer)
-                counts.extend(_counted(tokenized))
-                yield tokenized
+                made = tokenized(table, tokenizer)
+                counts.extend(_counted(made))
+                yield made
 
         data = write_parquet(storage, f"{self.folder}/{task.key}", groups(), TOKENS)
         return Outcome((data,), add_counts(counts), {"shard": file.path, "verdicts": sidecar.path})
@@ -105,7 +105,8 @@ class Tokenize(Node):
                 start += rows
 
 
-def _tokenized(table: pa.Table, tokenizer: Tokenizer) -> pa.Table:
+def tokenized(table: pa.Table, tokenizer: Tokenizer) -> pa.Table:
+    """TOKENS of rows with `row`, `id`, `source`, `language` and `text`."""
     if table["text"].null_count:
         raise ShardError("the text of a kept document was not stored; the language threshold is below the floor")
     ids, offsets = tokenizer.encode_flat(table["text"].to_pylist())

@@ -11,7 +11,7 @@ each break of a damaged file. What may go away by itself (storage, a file replac
 RetryableError.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -67,13 +67,15 @@ def read_slice(
     batch_bytes: int = 4 << 20,
     batch_rows: int = 1000,
     storage_options: Mapping[str, Any] | None = None,
+    picks: Sequence[int] | None = None,
 ) -> Iterator[pa.RecordBatch]:
     """The slice's rows in file order, as batches of READ_SCHEMA; memory is bounded by the limits, not by the
     file.
 
-    A record of more than `max_document_bytes` raw bytes is a failed row. Batch limits never change a row.
+    A record of more than `max_document_bytes` raw bytes is a failed row. Batch limits never change a row. `picks`, in
+    ascending order, are the only rows of the slice that are wanted: the first is row 0.
     """
-    rows = _READERS[piece.format](piece, source_name, source, max_document_bytes, storage_options or {})
+    rows = _READERS[piece.format](piece, source_name, source, max_document_bytes, storage_options or {}, picks)
     return batches(rows, source_name, batch_bytes=batch_bytes, batch_rows=batch_rows)
 
 

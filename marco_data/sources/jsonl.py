@@ -8,14 +8,14 @@ in.
 
 import codecs
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from marco_data.errors import RecipeError
-from marco_data.sources.rows import Row, failure, record, utf8
+from marco_data.sources.rows import Row, failure, picked, record, utf8
 from marco_data.sources.source import Slice, Source, SourceFile
 from marco_data.sources.stream import Line, RawFile, chunks, lines
 
@@ -24,19 +24,25 @@ CHECKED_LINE_BYTES = 1 << 20
 
 
 def rows(
-    piece: Slice, source_name: str, source: Source, limit: int, storage_options: Mapping[str, Any]
+    piece: Slice,
+    source_name: str,
+    source: Source,
+    limit: int,
+    storage_options: Mapping[str, Any],
+    picks: Sequence[int] | None = None,
 ) -> Iterator[Row]:
     """Yield a row for each line of the slice; `limit` bounds a line, in bytes."""
     (file,) = piece.files
     mapped = source.fields.mapped()
     plain = _Plain(list(dict.fromkeys(mapped.values())))
     with RawFile(file, storage_options) as raw:
-        for line in _lines(raw, piece, limit):
+        for line in picked(slice_lines(raw, piece, limit), picks):
             yield _row(line, file, source_name, source, mapped, plain)
         raw.check_unchanged()
 
 
-def _lines(raw: RawFile, piece: Slice, limit: int) -> Iterator[Line]:
+def slice_lines(raw: RawFile, piece: Slice, limit: int) -> Iterator[Line]:
+    """The lines whose first byte lies in the slice."""
     if raw.file.compression is not None:
         yield from lines(chunks(raw), limit)
         return

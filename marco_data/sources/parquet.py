@@ -7,14 +7,14 @@ the outcome is the same however groups are gathered into slices.
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from marco_data.sources.jsonl import missing_field
-from marco_data.sources.rows import Row, break_id, failure, record
+from marco_data.sources.rows import Row, break_id, failure, picked, record
 from marco_data.sources.source import Slice, Source, SourceFile
 from marco_data.sources.stream import Broken, RawFile
 
@@ -24,9 +24,20 @@ DECODED_ROWS = 1000
 
 
 def rows(
-    piece: Slice, source_name: str, source: Source, limit: int, storage_options: Mapping[str, Any]
+    piece: Slice,
+    source_name: str,
+    source: Source,
+    limit: int,
+    storage_options: Mapping[str, Any],
+    picks: Sequence[int] | None = None,
 ) -> Iterator[Row]:
     """Yield a row for each Parquet row of the slice's row groups; `limit` bounds a text, in bytes."""
+    yield from picked(_rows(piece, source_name, source, limit, storage_options), picks)
+
+
+def _rows(
+    piece: Slice, source_name: str, source: Source, limit: int, storage_options: Mapping[str, Any]
+) -> Iterator[Row]:
     (file,) = piece.files
     with RawFile(file, storage_options) as raw:
         try:
@@ -48,6 +59,17 @@ def rows(
                 yield failure(file, break_id(file, position), position, "read/corrupt")
             position = following
         raw.check_unchanged()
+
+
+def count_rows(piece: Slice, storage_options: Mapping[str, Any]) -> int:
+    """Rows of the slice's row groups, by the footer; a file without a readable one has a row that says so."""
+    (file,) = piece.files
+    with RawFile(file, storage_options) as raw:
+        try:
+            metadata = _open(raw).metadata
+        except Broken:
+            return 1
+        return sum(metadata.row_group(group).num_rows for group in range(piece.start, piece.end))
 
 
 def row_groups(file: SourceFile, storage_options: Mapping[str, Any]) -> list[tuple[int, int]]:

@@ -6,9 +6,9 @@ of itself, and when a batch is full.
 
 import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import xxhash
@@ -123,6 +123,24 @@ def record(
 
 def _default(value: str | None) -> bytes | None:
     return None if value is None else value.encode()
+
+
+Item = TypeVar("Item")
+
+
+def picked(items: Iterable[Item], picks: Sequence[int] | None) -> Iterator[Item]:
+    """All items, or those at ascending places, after the last of which nothing more is read."""
+    if picks is None:
+        yield from items
+        return
+    wanted = iter(picks)
+    place = next(wanted, None)
+    for number, item in enumerate(items):
+        if place is None:
+            return
+        if number == place:
+            yield item
+            place = next(wanted, None)
 
 
 def batches(rows: Iterable[Row], source_name: str, *, batch_bytes: int, batch_rows: int) -> Iterator[pa.RecordBatch]:

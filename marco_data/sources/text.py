@@ -5,21 +5,26 @@ its bytes, so that a renamed or compressed file stays the same document.
 """
 
 import codecs
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import xxhash
 
-from marco_data.sources.rows import Row, utf8
+from marco_data.sources.rows import Row, picked, utf8
 from marco_data.sources.source import Slice, Source
 from marco_data.sources.stream import HEAD_BYTES, Broken, RawFile, chunks
 
 
 def rows(
-    piece: Slice, source_name: str, source: Source, limit: int, storage_options: Mapping[str, Any]
+    piece: Slice,
+    source_name: str,
+    source: Source,
+    limit: int,
+    storage_options: Mapping[str, Any],
+    picks: Sequence[int] | None = None,
 ) -> Iterator[Row]:
     """Yield a row for each file of the slice; `limit` bounds a file, in decompressed bytes."""
-    for position, file in enumerate(piece.files):
+    for position, file in picked(enumerate(piece.files), picks):
         with RawFile(file, storage_options) as raw:
             row = _row(raw, position, limit)
             raw.check_unchanged()

@@ -10,12 +10,12 @@ tests.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from marco_data.sources import html, http
-from marco_data.sources.rows import Row, break_id, content_id, failure, keyed_id, utf8
+from marco_data.sources.rows import Row, break_id, content_id, failure, keyed_id, picked, utf8
 from marco_data.sources.source import Slice, Source, SourceFile
 from marco_data.sources.stream import HEAD_BYTES, Broken, RawFile, chunks
 
@@ -28,20 +28,32 @@ _HTML_TYPES = ("text/html", "application/xhtml+xml")
 
 
 def rows(
-    piece: Slice, source_name: str, source: Source, limit: int, storage_options: Mapping[str, Any]
+    piece: Slice,
+    source_name: str,
+    source: Source,
+    limit: int,
+    storage_options: Mapping[str, Any],
+    picks: Sequence[int] | None = None,
 ) -> Iterator[Row]:
     """Yield a row for each counted record; `limit` bounds a body, in bytes before and after HTTP decoding."""
     (file,) = piece.files
-    position = 0
     with RawFile(file, storage_options) as raw:
-        try:
-            for rec in _records(_Unpacked(raw), limit + http.HEADER_BYTES):
-                if rec.headers.get("warc-type", "").lower() in _COUNTED[file.format]:
-                    yield _row(rec, file, source_name, source, position, limit)
-                    position += 1
-        except Broken as broken:
-            yield failure(file, break_id(file, position), position, broken.reason)
+        for position, rec in picked(enumerate(counted(raw, limit + http.HEADER_BYTES)), picks):
+            if isinstance(rec, Broken):
+                yield failure(file, break_id(file, position), position, rec.reason)
+            else:
+                yield _row(rec, file, source_name, source, position, limit)
         raw.check_unchanged()
+
+
+def counted(raw: RawFile, most: int) -> Iterator["_Record | Broken"]:
+    """The records that are rows, with at most `most` bytes of each block, and what ended the file early."""
+    try:
+        for rec in _records(_Unpacked(raw), most):
+            if rec.headers.get("warc-type", "").lower() in _COUNTED[raw.file.format]:
+                yield rec
+    except Broken as broken:
+        yield broken
 
 
 @dataclass(slots=True)
