@@ -36,13 +36,17 @@ def name(value: str, most: int = MOST) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Cells are text, figures or None. Columns of figures stand to the right; without rows, nothing."""
-    lines = [list(row) for row in rows]
-    if not lines:
+    given = [list(row) for row in rows]
+    figures = [all(isinstance(row[i], int | float | None) for row in given) for i in range(len(header))]
+    return lines(header, [[cell(value) for value in row] for row in given], figures)
+
+
+def lines(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool] = ()) -> str:
+    """A table of cells that are Markdown already."""
+    if not rows:
         return ""
-    figures = [all(isinstance(line[i], int | float | None) for line in lines) for i in range(len(header))]
-    out = [_line(header), _line(["---:" if figure else "---" for figure in figures])]
-    out += [_line([cell(value) for value in line]) for line in lines]
-    return "\n".join(out) + "\n"
+    rule = ["---:" if i < len(right) and right[i] else "---" for i in range(len(header))]
+    return "".join(f"| {' | '.join(row)} |\n" for row in [header, rule, *rows])
 
 
 def cell(value: str | int | float | None) -> str:
@@ -68,10 +72,6 @@ def as_yaml(values: object) -> str:
 
     dumped = dump(True)
     return dump(False) if _UNSEEN.search(dumped) else dumped
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _seen(c: str) -> str:
