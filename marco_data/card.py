@@ -212,6 +212,8 @@ def _again(manifest: Values) -> str:
 def _ships(manifest: Values) -> bool:
     """Whether the recipe is one that ships with the project, as it stands."""
     folder = families().get(manifest["family"])
+    if manifest["recipe"].get("languages_from") is not None:  # none of those does; loading one would forget them
+        return False
     if folder is None or not (file := folder / f"stage{manifest['stage']}.yaml").exists():
         return False
     try:
