@@ -20,7 +20,9 @@ from marco_data.benchmark_index import IndexMissing
 from marco_data.catalog import Choice, parse_fields, resolve
 from marco_data.cli_build import Machines, build_stage, plan_of, reachable, retry, say
 from marco_data.cli_duplicates import duplicates
+from marco_data.cli_languages import languages
 from marco_data.cli_prompts import export_completions, prompts
+from marco_data.cli_recipe import init, recipe
 from marco_data.cli_train_convert import export, upcycle
 from marco_data.cli_train_data import (
     BatchSize,
@@ -39,7 +41,6 @@ from marco_data.evidence import pairs
 from marco_data.generation.estimate import Estimate
 from marco_data.generation.estimate_table import estimates_object
 from marco_data.generation.validation import Problem
-from marco_data.languages import LANGUAGES
 from marco_data.options import (
     AnyStage,
     Budget,
@@ -123,6 +124,7 @@ def about(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 app.command("build-stage")(build_stage)
+app.command()(init)
 app.command()(retry)
 app.command()(prompts)
 app.command("export-completions")(export_completions)
@@ -330,14 +332,8 @@ def failures(
             print(f"{row['failed']}  {', '.join(row['files'])} at {row['position']}  {row['first_bytes'][:100]}")
 
 
-@app.command()
-def languages(json_output: Json = False) -> None:
-    """List the languages, their codes and scripts."""
-    if json_output:
-        print(json.dumps([asdict(language) for language in LANGUAGES.values()], ensure_ascii=False, default=list))
-        return
-    for language in LANGUAGES.values():
-        print(f"{language.code}  {language.iso639_1}  {language.name}  ({', '.join(language.scripts)})")
+app.add_typer(languages, name="languages")
+app.add_typer(recipe, name="recipe")
 
 
 @app.command()

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from marco_data.errors import RecipeError
+from marco_data.languages import NewLanguage, new_languages
 from marco_data.records import Count, Record
 from marco_data.step import Tools, fingerprint
 from marco_data.storage import DataFile, Storage
@@ -71,12 +72,18 @@ class Context:
         return Context(self.storage, self.tools, {**self.done, **own})
 
 
+def _new_languages() -> tuple[NewLanguage, ...]:
+    return tuple(new_languages().values())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Node(ABC):
     """One kind of work over all shards. `whole` nodes look at the whole corpus and so wait for all of it.
 
     A plan has a kind of node once for each `scope`: the same work over other documents. It is no identity: equal work
     lies in one folder. `accept` are package versions declared equal by the recipe: they have one identity.
+    `new_languages` are those that the recipe adds: a node takes them along to where its tasks run. What they shape is
+    in the identity of its steps.
     """
 
     kind: ClassVar[str]
@@ -87,6 +94,7 @@ class Node(ABC):
 
     accept: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
     scope: str = field(default="", compare=False)
+    new_languages: tuple[NewLanguage, ...] = field(default_factory=_new_languages, compare=False)
 
     @property
     def name(self) -> str:

@@ -26,6 +26,7 @@ from marco_data.alarms import Alarm, Watch
 from marco_data.dataset import Context, Dataset, Node, Task
 from marco_data.errors import DamagedFile, MarcoError, RecipeError, RetryableError
 from marco_data.interrupts import Interrupts
+from marco_data.languages import know
 from marco_data.records import Record, add_counts, commit_record, load_record
 from marco_data.step import Tools, fingerprint
 from marco_data.storage import DISK_FULL, Storage, canonical_json, write_parquet
@@ -75,6 +76,7 @@ def run_task(task: Task, storage: Storage, *, isolated: bool = False) -> Done:
     task would escape is raised: a RecipeError, a full disk. `isolated` puts each step's work into a child process.
     """
     started = time.monotonic()
+    know(task.node.new_languages)
     for attempt in range(1, ATTEMPTS + 1):
         try:
             record = load_record(storage, task.node.folder, task.key)

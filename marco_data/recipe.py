@@ -18,8 +18,10 @@ from marco_data.dedup import REASONS, DropDuplicates
 from marco_data.errors import RecipeError
 from marco_data.frames import Frames
 from marco_data.generation.entry import Entries, Model, change_prompt_paths
+from marco_data.languages import know, new_languages
 from marco_data.languages.codes import ByCode, Codes
 from marco_data.mix import MixturePart, parse_tokens, parts_by_source
+from marco_data.new_languages import read_new_languages
 from marco_data.rehydrate import Rehydrate
 from marco_data.sources import Source
 from marco_data.step import fingerprint
@@ -165,6 +167,7 @@ class Recipe(Section):
     description: str = ""
     tokenizer: TokenizerSection
     budget: Annotated[int | None, BeforeValidator(_budget)] = None
+    languages_from: str | None = None
     languages: Codes
     sources: dict[Annotated[str, Field(pattern=f"^{NAME}$")], Source]
     steps: Steps = Steps()
@@ -179,6 +182,38 @@ class Recipe(Section):
     waive: tuple[str, ...] = ()
     accept: dict[str, tuple[str, ...]] = {}
     pipeline: str = BUILD_STAGE
+
+    @model_validator(mode="before")
+    @classmethod
+    def _languages_are_known(cls, values: Any) -> Any:
+        """Before any code is looked at: the languages of this recipe are the shipped ones and its own."""
+        know(())
+        folder = values.get("languages_from") if isinstance(values, Mapping) else None
+        if isinstance(folder, str):
+            try:
+                know(read_new_languages(Path(folder)))
+            except RecipeError as error:
+                message = error.message if error.hint is None else f"{error.message}; {error.hint}"
+                raise WrongAt(("languages_from",), message) from None
+        return values
+
+    @model_validator(mode="after")
+    def _new_languages_can_be_kept(self) -> "Recipe":
+        floor = self.steps.identify_language.floor
+        for code, new in new_languages().items():
+            if new.language_score is not None and new.language_score < floor:
+                raise WrongAt(
+                    ("languages_from",),
+                    f"the `language_score` {new.language_score} of `{code}` is below the floor {floor}, under which no "
+                    "text is stored; raise it, or lower `steps.identify_language.floor`",
+                )
+        for name, entry in self.generate.items():
+            foreign = sorted({*entry.languages, *entry.seed_languages()} & set(new_languages()))
+            if foreign:
+                raise WrongAt(
+                    ("generate", name), f"models are asked in the shipped languages only, not in {', '.join(foreign)}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _parts_name_sources(self) -> "Recipe":
@@ -282,7 +317,10 @@ class Recipe(Section):
     @property
     def digest(self) -> str:
         """Names this recipe among the builds of a root; paths count, so it is no identity."""
-        return fingerprint(self.model_dump(mode="json"))
+        values = self.model_dump(mode="json")
+        if self.languages_from is None:  # a key that was added later: without it a recipe has the name it always had
+            del values["languages_from"]
+        return fingerprint(values)
 
     @property
     def recorded(self) -> dict[str, Any]:
@@ -308,7 +346,7 @@ class Recipe(Section):
 
 def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Read, merge includes, check. `overrides` replace top-level keys (from the command line)."""
-    values, lines = _read_with_includes(path, set())
+    values, lines = read_with_includes(path, set())
     values |= dict(overrides or {})
     try:
         return Recipe.model_validate(values)
@@ -318,12 +356,12 @@ def load_recipe(path: Path, overrides: Mapping[str, Any] | None = None) -> Recip
 
 def place_in(path: Path, key: tuple[str, ...]) -> str:
     """`file:line` of a key of a recipe, or of the nearest above it that is there."""
-    _, lines = _read_with_includes(path, set())
+    _, lines = read_with_includes(path, set())
     file, line = lines.get(known(key, lines), (path, 1))
     return f"{file}:{line}"
 
 
-def _read_with_includes(path: Path, seen: set[Path]) -> tuple[dict[str, Any], dict[tuple[Any, ...], tuple[Path, int]]]:
+def read_with_includes(path: Path, seen: set[Path]) -> tuple[dict[str, Any], dict[tuple[Any, ...], tuple[Path, int]]]:
     values, own_lines = read_yaml(path, a="recipe", hint="give --family NAME or --recipe FILE")
     _absolute_paths(values, path.parent)
     lines = {key: (path, line) for key, line in own_lines.items()}
@@ -337,7 +375,7 @@ def _read_with_includes(path: Path, seen: set[Path]) -> tuple[dict[str, Any], di
             raise RecipeError(f"{place}: `include: {name}` goes round in a circle")
         if not file.is_file():
             raise RecipeError(f"{place}: `include: {name}`: there is no file `{file}`")
-        included, included_lines = _read_with_includes(file, seen | {path.resolve()})
+        included, included_lines = read_with_includes(file, seen | {path.resolve()})
         merged = _merge(merged, included)
         merged_lines |= included_lines
     return _merge(merged, values), merged_lines | lines
@@ -380,6 +418,8 @@ def _change_paths(values: dict[str, Any], change: Callable[[Any], Any]) -> None:
     for entry in (values.get("generate") or {}).values() if isinstance(values.get("generate"), dict) else ():
         if isinstance(entry, dict) and isinstance(entry.get("make"), dict):
             change_prompt_paths(entry["make"], change)
+    if values.get("languages_from") is not None:
+        values["languages_from"] = change(values["languages_from"])
     tokenizer = values.get("tokenizer")
     if isinstance(tokenizer, dict) and "path" in tokenizer:
         tokenizer["path"] = change(tokenizer["path"])

@@ -46,7 +46,7 @@ def _segments(text: str, language: Language | None) -> WordBreaker:
 
 
 def _locale(language: Language | None) -> str:
-    return "en" if language is None else language.iso639_1
+    return "en" if language is None else language.iso639_1 or "en"
 
 
 def _segment_ends(units: npt.NDArray[np.uint16], language: Language | None) -> npt.NDArray[np.int32]:

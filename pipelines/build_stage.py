@@ -7,6 +7,7 @@ returns a plan; steps of its own are pydantic models, see `marco_data.step.Step`
 
 from marco_data.dataset import Dataset
 from marco_data.languages import LANGUAGES
+from marco_data.new_languages import require_identified
 from marco_data.nodes.cluster_sizes import ClusterSizes, judges
 from marco_data.nodes.decide import Decide
 from marco_data.nodes.duplicates import find_duplicates
@@ -104,6 +105,7 @@ def limits(recipe: Recipe) -> tuple[Step, ...]:
     identify, quality = steps.identify_language, steps.quality
     known = load_limits(quality.limits, quality.overrides)
     require_limits(known, recipe.languages)
+    require_identified(recipe.languages, identify.model, recipe.used_sources)
     return (
         *([steps.url_block_list] if steps.url_block_list else []),
         SelectLanguage(

@@ -44,7 +44,16 @@ SURFACE = {
     | {"--sample", "--seed", "--language", "--source", "--reason", "--rehydrate", "--csv", "--json"},
     "index-benchmarks": {"--family", "--recipe", "--reference", "--field", "--out"},
     "languages": {"--json"},
+    "languages derive": {"--from", "--code", "--out", "--like", "--name", "--field", "--json"},
     "validate": set(),
+    "recipe": set(),
+    "recipe diff": {"--json"},
+    "recipe show": {"--resolved", "--json"},
+    "recipe schema": {"--out", "--part", "--languages-from"},
+    "init": {
+        *("--languages", "--budget", "--tokenizer", "--input", "--field", "--end-of-document", "--family", "--stage"),
+        "--out",
+    },
     "train": {
         *("--family", "--recipe", "--root", "--out", "--initial", "--nproc", "--ranks", "--ep", "--micro-batch"),
         *("--recompute", "--compile", "--checkpoint-every", "--keep", "--log-every"),
@@ -61,7 +70,9 @@ WHY_KEYS = {"id", "source_id", "verdict", "reason", "measured", "duplicate_of"}
 
 
 def test_commands_and_options_are_those_that_scripts_know():
-    commands = typer.main.get_command(app).commands
+    commands = dict(typer.main.get_command(app).commands)
+    for group in ("languages", "recipe"):
+        commands |= {f"{group} {name}": command for name, command in commands[group].commands.items()}
     surface = {name: {o for p in c.params for o in p.opts if o.startswith("-")} for name, c in commands.items()}
     surface.pop("train-language-id", None)
     assert surface == SURFACE

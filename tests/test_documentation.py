@@ -25,6 +25,7 @@ NOT_RUN_HERE = {
 """Commands of the README that are not executed, and why. All others are, in their order, in one folder."""
 
 COMMANDS = {command.name or command.callback.__name__: command for command in app.registered_commands}
+COMMANDS |= {f"{g.name} {c.name}": c for g in app.registered_groups for c in g.typer_instance.registered_commands}
 
 
 def command_lines() -> list[str]:
@@ -125,7 +126,7 @@ def test_the_readmes_own_step_and_recipe_are_accepted(answers):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_explains_itself_and_is_in_the_readme(name):
-    answer = CliRunner().invoke(app, [name, "--help"])
+    answer = CliRunner().invoke(app, [*name.split(), "--help"])
     assert answer.exit_code == 0
     assert COMMANDS[name].callback.__doc__
     assert re.search(rf"^\| `{name}\b", README, re.MULTILINE)

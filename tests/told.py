@@ -94,7 +94,7 @@ def follow(page: str, folder: Path) -> Iterator[Said]:
 def _run(folder: Path, script: str) -> tuple[int, str]:
     """Line by line; commands of ours without anything for a shell run in this process, which saves a second each."""
     out = ""
-    for line in script.splitlines():
+    for line in re.findall(r"^.*<<'END'\n(?:.*\n)*?END$|^.+$", script, re.MULTILINE):
         if OURS.fullmatch(line):
             words = shlex.split(line)[1:]
             done = marco(*words, *(["--executor", "local"] if words[0] == "build-stage" else []), cwd=folder)

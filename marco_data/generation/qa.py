@@ -37,7 +37,7 @@ from marco_data.generation.rephrase import (
     with_prompts,
 )
 from marco_data.generation.wording import Wording, wording
-from marco_data.languages import LANGUAGES, Language
+from marco_data.languages import LANGUAGES, SHIPPED, Language
 
 PLACEHOLDER_LOST, ANSWER_CHANGED = "placeholder_lost", "answer_changed"
 
@@ -201,7 +201,7 @@ class QaTranslation(Maker):
 
     @model_validator(mode="after")
     def _prompt_leaves_room(self) -> "QaTranslation":
-        longest = max((language.name for language in LANGUAGES.values()), key=len)
+        longest = max((language.name for language in SHIPPED.values()), key=len)
         check_room(load_prompt(self.prompt), self.chunk_tokens, 1, source_language=longest)
         return self
 

@@ -19,7 +19,7 @@ from marco_data.generation.maker import Made, Maker, Seed
 from marco_data.generation.parts import CHUNK_FAILED, UNPARSABLE, Judged, first_that_passes, tagged, together
 from marco_data.generation.prompt import Prompt, load_prompt
 from marco_data.generation.wording import wording
-from marco_data.languages import LANGUAGES, Language
+from marco_data.languages import SHIPPED, Language
 
 TAG = "rewrite"
 KNOWN = frozenset({"document", "language", "instruction"})
@@ -53,7 +53,7 @@ def room(prompt: Prompt, language: Language, most: int, **more: str) -> float:
 
 def check_room(prompt: Prompt, most: int, least: int, **more: str) -> None:
     """ValueError where the prompt leaves less than `least` for the document in one of the languages."""
-    left = min(room(prompt, language, most, **more) for language in LANGUAGES.values())
+    left = min(room(prompt, language, most, **more) for language in SHIPPED.values())
     if left < max(least, 1):
         raise ValueError(
             f"`{prompt.name}` takes {most - left:.0f} of chunk_tokens = {most} itself, which leaves less than "

@@ -1,7 +1,11 @@
 """The languages we build for, and the one place where another tool's code becomes ours.
 
-In: `languages.csv`, a row a language. Out: `LANGUAGES` and two maps: `canonical` for what people write in
-recipes and sources (unknown = RecipeError), `from_label` for what a model answers (unknown = kept as it is).
+In: `languages.csv`, a row a language, and the languages that a recipe adds (`know`). Out: `LANGUAGES` and two maps:
+`canonical` for what people write in recipes and sources (unknown = RecipeError), `from_label` for what a model
+answers (unknown = kept as it is).
+
+The table is one for a process: that of the recipe which was checked last, or of the node whose task runs. So it is
+never longer than the recipe says, and a plan of one recipe is finished before another recipe is checked.
 
 An alias names the *same* language in the same script: `nno` is not `nob`, `yue` and `zho_Hant` are not
 `zho_Hans`, `prs` is not `fas`, `bos` is not `hrv`, `srp_Latn` and `sh` are not `srp_Cyrl`. Where a scheme has
@@ -11,8 +15,10 @@ only a macrolanguage (`no`, `ms`, `zh`, `ar`), its code means our member of it; 
 
 import csv
 import difflib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from types import MappingProxyType
 from typing import Literal, cast
@@ -36,36 +42,117 @@ class Language:
     aliases: tuple[str, ...]  # beside the codes that follow from the columns above
 
 
+@dataclass(frozen=True)
+class NewLanguage:
+    """A language that a recipe adds, with all that its files say of it; see `marco_data.new_languages`."""
+
+    language: Language
+    identified_as: tuple[str, ...] = ()  # what the language model answers for text of it, where it does not know it
+    limits: Mapping[str, float | None] = field(default_factory=dict)
+    language_score: float | None = None
+    stop_words: frozenset[str] = frozenset()
+
+
+def language_of(row: Mapping[str, str]) -> Language:
+    """The language of a row of `languages.csv`."""
+    return Language(
+        code=row["code"],
+        name=row["name"],
+        iso639_1=row["iso639_1"],
+        scripts=tuple(row["scripts"].split()),
+        words=cast(Literal["unicode", "dictionary"], row["words"]),
+        shingle_unit=cast(Literal["word", "character"], row["shingle_unit"]),
+        shingle_size=int(row["shingle_size"]),
+        family=row["family"],
+        region=row["region"],
+        aliases=tuple(row["aliases"].split()),
+    )
+
+
 def _read() -> Iterator[Language]:
     text = resources.files(__package__).joinpath("languages.csv").read_text(encoding="utf-8")
-    for row in csv.DictReader(text.splitlines()):
-        yield Language(
-            code=row["code"],
-            name=row["name"],
-            iso639_1=row["iso639_1"],
-            scripts=tuple(row["scripts"].split()),
-            words=cast(Literal["unicode", "dictionary"], row["words"]),
-            shingle_unit=cast(Literal["word", "character"], row["shingle_unit"]),
-            shingle_size=int(row["shingle_size"]),
-            family=row["family"],
-            region=row["region"],
-            aliases=tuple(row["aliases"].split()),
-        )
+    yield from map(language_of, csv.DictReader(text.splitlines()))
 
 
 def _fold(code: str) -> str:
     return code.strip().replace("-", "_").lower()
 
 
-def _codes(language: Language) -> Iterator[str]:
+def spellings(language: Language) -> Iterator[str]:
     """Every spelling accepted for a language: own code, ISO 639-3, ISO 639-1, both with a script, aliases."""
     iso639_3 = language.code.partition("_")[0]
-    yield from (language.code, iso639_3, language.iso639_1, *language.aliases)
-    yield from (f"{short}_{script}" for short in (iso639_3, language.iso639_1) for script in language.scripts)
+    shorts = [short for short in (iso639_3, language.iso639_1) if short]
+    yield from (language.code, *shorts, *language.aliases)
+    yield from (f"{short}_{script}" for short in shorts for script in language.scripts)
 
 
-LANGUAGES: Mapping[str, Language] = MappingProxyType({language.code: language for language in _read()})
-_BY_CODE = {_fold(code): language for language in LANGUAGES.values() for code in _codes(language)}
+SHIPPED: Mapping[str, Language] = MappingProxyType({language.code: language for language in _read()})
+"""The languages of `languages.csv`, whatever a recipe adds."""
+
+
+class Known:
+    """The languages that are known, by code and by every spelling; one that was never added to is the shipped table."""
+
+    def __init__(self, new: Sequence[NewLanguage] = ()) -> None:
+        self.new: Mapping[str, NewLanguage] = {n.language.code: n for n in new}
+        self.languages = {**SHIPPED, **{code: n.language for code, n in self.new.items()}}
+        self.by_code = {_fold(code): language for language in SHIPPED.values() for code in spellings(language)}
+        for language in (n.language for n in new):
+            # `srp` stays Serbian in Cyrillic letters: the codes that ship keep their meaning.
+            for code in map(_fold, spellings(language)):
+                self.by_code.setdefault(code, language)
+
+
+_known = Known()
+
+
+def know(new: Sequence[NewLanguage]) -> None:
+    """From here on the languages are the shipped ones and these, in order of their codes."""
+    global _known
+    new = sorted(new, key=lambda n: n.language.code)
+    if list(_known.new.values()) != new:
+        _known = Known(new)
+
+
+def known() -> Known:
+    """The table as it is now: another object after every change."""
+    return _known
+
+
+def new_languages() -> Mapping[str, NewLanguage]:
+    """What was added to the shipped languages, by code."""
+    return _known.new
+
+
+def new_digest(*said: str) -> dict[str, str]:
+    """{"new_languages": digest} of what the added languages say under these names; empty where there are none.
+
+    For the identity of what depends on them: without an added language it is what it always was.
+    """
+    if not _known.new:
+        return {}
+    rows = []
+    for code, new in _known.new.items():
+        values = {**vars(new.language), **vars(new)}
+        rows.append([code, *(sorted(v) if isinstance(v := values[name], frozenset) else v for name in said)])
+    text = json.dumps(rows, ensure_ascii=False)
+    return {"new_languages": hashlib.sha256(text.encode()).hexdigest()}
+
+
+class _Languages(Mapping[str, Language]):
+    """The table as it is when it is asked."""
+
+    def __getitem__(self, code: str) -> Language:
+        return _known.languages[code]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_known.languages)
+
+    def __len__(self) -> int:
+        return len(_known.languages)
+
+
+LANGUAGES: Mapping[str, Language] = _Languages()
 
 
 NOT_LINGUISTIC = "zxx_"
@@ -80,7 +167,7 @@ def canonical(code: str) -> Language:
 
     Case and `-` or `_` do not matter. Raises RecipeError with the nearest codes for anything else.
     """
-    language = _BY_CODE.get(_fold(code))
+    language = _known.by_code.get(_fold(code))
     if language is None:
         raise RecipeError(f"`{code}` is not one of the {len(LANGUAGES)} languages", hint=_did_you_mean(code))
     return language
@@ -92,13 +179,13 @@ def from_label(label: str) -> str:
     A label that is not ours is an answer too (`nno_Latn`, `und_Grek`, `sh`): it is never turned into `und`.
     """
     bare = label.removeprefix("__label__")
-    language = _BY_CODE.get(_fold(bare))
+    language = _known.by_code.get(_fold(bare))
     return bare if language is None else language.code
 
 
 def _did_you_mean(code: str) -> str:
     """The nearest names and codes: someone who wrote `Bengali` or `ben_Bang` is told `ben_Beng`."""
-    known = dict(_BY_CODE)
+    known = dict(_known.by_code)
     known |= {language.name.lower(): language for language in LANGUAGES.values()}
     # A name is also found by its first word: "chinese" for "Chinese (Simplified)".
     known |= {language.name.lower().split(" ")[0]: language for language in LANGUAGES.values()}

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from marco_data.errors import RecipeError
-from marco_data.languages import from_label
+from marco_data.languages import Known, from_label, known
 from marco_data.languages.prepare import VERSION, prepare
 from marco_data.languages.texts import text_buffers
 from marco_data.step import Tools
@@ -106,14 +106,10 @@ class LanguageModel:
             self._named(labels), np.round(scores, 4), pieces, self._named(of_pieces), np.round(sureties, 4)
         )  # fmt: skip
 
-    @cached_property
-    def _names(self) -> pa.Array:
-        """The language of each label, and one name more: index -1, no label, reads the last."""
-        return pa.array([*map(from_label, self.file.labels), NO_LANGUAGE], pa.string())
-
     def _named(self, labels: npt.NDArray[np.int32]) -> pa.Array:
         """The languages of a kernel's labels."""
-        return self._names.take(pa.array(labels % len(self._names), pa.int32()))
+        names = _names(tuple(self.file.labels), known())
+        return names.take(pa.array(labels % len(names), pa.int32()))
 
     def reference(self, text: str) -> tuple[str, float]:
         """fastText's own answer, of the whole of what `predict` reads."""
@@ -125,6 +121,12 @@ class LanguageModel:
             return NO_LANGUAGE, 0.0
         score, label = found[0]
         return from_label(label), round(min(float(score), 1.0), 4)
+
+
+@lru_cache(maxsize=4)
+def _names(labels: tuple[str, ...], known: Known) -> pa.Array:
+    """The language of each label as they are `known`, and one name more: index -1, no label, reads the last."""
+    return pa.array([*map(from_label, labels), NO_LANGUAGE], pa.string())
 
 
 def _columns(found: list[tuple[str, float]]) -> tuple[pa.Array, npt.NDArray[np.float64]]:

@@ -81,11 +81,15 @@ def value_text(value: Any) -> bytes | None:
     return str(value).encode()
 
 
-@functools.lru_cache(maxsize=4096)
 def declared_code(label: str) -> str | None:
     """A row's own language label as a canonical code; None where it is none of the known languages."""
+    return _declared(label, languages.known())
+
+
+@functools.lru_cache(maxsize=4096)
+def _declared(label: str, known: languages.Known) -> str | None:
     code = languages.from_label(label)
-    return code if code in languages.LANGUAGES else None
+    return code if code in known.languages else None
 
 
 def record(

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from marco_data.errors import RecipeError
-from marco_data.languages import Language, canonical
+from marco_data.languages import Language, canonical, new_languages
 from marco_data.step import BoundStep, Step, StepOutput, Tools
 from marco_data.steps.measure_quality import METRICS
 
@@ -199,7 +199,7 @@ def _first_broken(batch: pa.RecordBatch, limits: np.ndarray, judged: np.ndarray)
 def load_limits(
     name: str = "fineweb2", overrides: Mapping[str, Mapping[str, float | None]] | None = None
 ) -> dict[str, Limits]:
-    """The limits of every language in the table `name`, with a recipe's overrides by language.
+    """The limits of every language in the table `name` and of those that a recipe adds, with its overrides.
 
     Raises RecipeError for an unknown table, language or limit, or a value that is no number.
     """
@@ -207,6 +207,7 @@ def load_limits(
         tables = " and ".join(f"`{table}`" for table in TABLES)
         raise RecipeError(f"unknown limits `{name}`", hint=f"there are two tables: {tables}")
     limits = dict(_fineweb2(for_our_words=name == "fineweb2"))
+    limits |= {code: _limits(code, new.limits) for code, new in new_languages().items() if new.limits}
     for alias, changes in (overrides or {}).items():
         code = canonical(alias).code
         _check_names(code, changes)
@@ -220,7 +221,7 @@ def require_limits(limits: Mapping[str, Limits], languages: Iterable[str]) -> No
     if without:
         raise RecipeError(
             f"no quality limits for {', '.join(f'`{code}`' for code in without)}",
-            hint="give them in the recipe under `quality: overrides:`",
+            hint="give them in the recipe under `quality: overrides:`, or in the `limits.csv` of its `languages_from`",
         )
 
 

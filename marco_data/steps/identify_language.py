@@ -3,6 +3,10 @@
 Nothing is dropped here; `select_language` decides, from these columns. The label of a language that is not one of
 ours stays what the model calls it (`nno_Latn`, `sh`), so that a report can say what was there. So does the label of
 what is no language (`zxx_Noise`); only code (`zxx_Code`) from a source that declares a language is of that language.
+
+A language that a recipe adds and the model does not know has the labels that it is `identified_as`: a document whose
+source declares that language and that the model gives one of these labels (`bos_Latn` as `hrv_Latn`) is of the declared
+language. Its score stays the model's.
 """
 
 from typing import ClassVar
@@ -10,7 +14,7 @@ from typing import ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from marco_data.languages import CODE, Language
+from marco_data.languages import CODE, Language, new_digest, new_languages
 from marco_data.languages.model import FEW, READ_CHARACTERS, is_ours, load_model, model_file, model_sha256
 from marco_data.languages.prepare import VERSION as NORMALISER
 from marco_data.languages.script import dominant_scripts
@@ -37,7 +41,8 @@ class IdentifyLanguage(Step):
 
     def content(self, tools: Tools) -> dict[str, str]:
         digest = model_sha256(model_file(self.model, tools))
-        return {"model": f"{digest}/prepare-{NORMALISER}" if is_ours(self.model, tools) else digest}
+        model = {"model": f"{digest}/prepare-{NORMALISER}" if is_ours(self.model, tools) else digest}
+        return model | new_digest("iso639_1", "scripts", "aliases", "identified_as")
 
     def bind(self, language: Language | None, tools: Tools) -> BoundStep:
         model = load_model(self.model, tools)
@@ -46,13 +51,34 @@ class IdentifyLanguage(Step):
             texts, declared = batch.column("text"), batch.column("declared_language")
             reading = model.read(texts, FEW)
             declared_code = pc.and_(pc.equal(reading.languages, CODE), pc.is_valid(declared))
+            found = pc.if_else(declared_code, declared, reading.languages)
+            shares = language_shares(model, texts, reading)
+            for code, new in new_languages().items():
+                found, shares = _as_declared(code, new.identified_as, declared, found, shares)
             return StepOutput(
                 {
-                    "lid_language": pc.if_else(declared_code, declared, reading.languages),
+                    "lid_language": found,
                     "lid_score": pa.array(reading.scores),
                     "lid_script": dominant_scripts(texts, READ_CHARACTERS),
-                    "lid_shares": language_shares(model, texts, reading),
+                    "lid_shares": shares,
                 }
             )
 
         return identify
+
+
+def _as_declared(
+    code: str, labels: tuple[str, ...], declared: pa.Array, found: pa.Array, shares: pa.Array
+) -> tuple[pa.Array, pa.Array]:
+    """Languages and shares where `labels` are `code` in the documents that declare it and have one of them."""
+    own = pa.array([code, *labels], pa.string())
+    its = pc.and_(pc.fill_null(pc.equal(declared, code), False), pc.is_in(found, own))
+    if not labels or not pc.any(its, min_count=0).as_py():
+        return found, shares
+    rows = shares.to_pylist()
+    for i in pc.indices_nonzero(its).to_pylist():
+        kept = [entry for entry in rows[i] if entry["language"] not in {code, *labels}]
+        if mine := sum(entry["share"] for entry in rows[i]) - sum(entry["share"] for entry in kept):
+            kept.append({"language": code, "share": round(mine, 4)})
+        rows[i] = sorted(kept, key=lambda entry: (-entry["share"], entry["language"]))
+    return pc.if_else(its, code, found), pa.array(rows, SHARES)

@@ -17,7 +17,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from marco_data.errors import RecipeError
-from marco_data.languages import Language
+from marco_data.languages import Language, new_digest, new_languages
 from marco_data.quality_metrics import SYMBOLS, TERMINALS, quality_metrics
 from marco_data.step import UNICODE, BoundStep, Step, StepOutput, Tools
 from marco_data.words import find_words, texts_of
@@ -42,7 +42,7 @@ class MeasureQuality(Step):
     short_line_characters: int = Field(30, ge=0)
 
     def content(self, tools: Tools) -> dict[str, str]:
-        return {"stop_words": stop_words_digest()}
+        return {"stop_words": stop_words_digest()} | new_digest("iso639_1", "words", "stop_words")
 
     def bind(self, language: Language | None, tools: Tools) -> BoundStep:
         if language is None:
@@ -81,7 +81,8 @@ def rounded(figures: Figures) -> Figures:
 
 def stop_words_of(language: str) -> frozenset[str]:
     """The stop words of one language code, as they are spelled (case counts)."""
-    return _stop_words().get(language, frozenset())
+    new = new_languages().get(language)
+    return _stop_words().get(language, frozenset()) if new is None else new.stop_words
 
 
 @cache

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from pydantic import field_validator, model_validator
 
 from marco_data.errors import RecipeError
-from marco_data.languages import LANGUAGES, NOT_LINGUISTIC, Language, from_label
+from marco_data.languages import LANGUAGES, NOT_LINGUISTIC, Language, from_label, new_digest, new_languages
 from marco_data.languages.model import load_model, model_facts
 from marco_data.step import BoundStep, Step, StepOutput, Tools
 
@@ -72,6 +72,9 @@ class SelectLanguage(Step):
         if missing:
             raise ValueError(f"no threshold for {', '.join(missing)}")
         return self
+
+    def content(self, tools: Tools) -> dict[str, str]:
+        return new_digest("scripts")
 
     def bind(self, language: Language | None, tools: Tools) -> BoundStep:
         wanted = pa.array(self.languages, pa.string())
@@ -145,7 +148,8 @@ def thresholds_for(
     """The least score for each language: one number for all, or `by_language` those derived for this model.
 
     Thresholds belong to a model. Ours bring their own; a model with GlotLID's labels gets FineWeb-2's, which were
-    derived from GlotLID. RecipeError for any other model, and for a language the model cannot answer.
+    derived from GlotLID; an added language has its files' `language_score`. RecipeError for any other model, and for a
+    language without one.
     """
     codes = list(dict.fromkeys(from_label(language) for language in languages))
     tools = tools or Tools()
@@ -161,11 +165,14 @@ def thresholds_for(
             f"no thresholds by language are known for the language model `{model}`",
             hint="set `steps.identify_language.threshold` to a number, for example 0.5",
         )
+    added = {code: new.language_score for code, new in new_languages().items() if new.language_score is not None}
+    derived = derived | added
     missing = [code for code in codes if code not in derived]
     if missing:
         raise RecipeError(
             f"no threshold is known for {', '.join(missing)} with the language model `{model}`",
-            hint="leave the language out, or set `steps.identify_language.threshold` to a number",
+            hint="leave the language out, or set `steps.identify_language.threshold` to a number; a language that the "
+            "recipe adds may have a row `CODE,language_score,0.3` in limits.csv",
         )
     return {code: derived[code] for code in codes}
 

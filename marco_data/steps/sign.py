@@ -22,7 +22,7 @@ from pydantic import Field
 
 from marco_data.errors import RecipeError
 from marco_data.frames import Frames, cut_frames
-from marco_data.languages import LANGUAGES, Language
+from marco_data.languages import SHIPPED, Language, new_digest
 from marco_data.step import UNICODE, BoundStep, Step, StepOutput, Tools
 from marco_data.words import Texts, find_words, texts_of
 
@@ -58,8 +58,9 @@ class Sign(Step):
 
     def content(self, tools: Tools) -> dict[str, str]:
         """The language table's shingles and word kinds: facts outside this step that shape its output."""
-        rows = [f"{x.code} {x.words} {x.shingle_unit} {x.shingle_size}" for x in LANGUAGES.values()]
-        return {"shingles_by_language": hashlib.sha256("\n".join(rows).encode()).hexdigest()}
+        rows = [f"{x.code} {x.words} {x.shingle_unit} {x.shingle_size}" for x in SHIPPED.values()]
+        shipped = {"shingles_by_language": hashlib.sha256("\n".join(rows).encode()).hexdigest()}
+        return shipped | new_digest("iso639_1", "words", "shingle_unit", "shingle_size")
 
     def identity(self, tools: Tools) -> dict[str, Any]:
         """Without frames that of a step that knows none: they were added later, and their absence changes nothing."""

@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 from marco_data.dataset import Context, Node, Outcome, Task
 from marco_data.dedup import DropDuplicates, keys_of
 from marco_data.errors import ShardError
+from marco_data.languages import LANGUAGES
 from marco_data.nodes.decide import PASSED, measured_shards, passed
 from marco_data.nodes.duplicates.history import History, signed_as
 from marco_data.nodes.duplicates.layout import (
     DOCUMENT,
     IDENTIFIER,
-    SCOPES,
     TEXT,
     TEXT_ORDER,
     priority_of,
@@ -90,7 +90,7 @@ class Documents(Node):
     sign: Sign
 
     def config(self, tools: Tools) -> dict[str, Any]:
-        return {"hashes": self.rule.hashes, "over": self.rule.over, "languages": list(SCOPES)}
+        return {"hashes": self.rule.hashes, "over": self.rule.over, "languages": list(LANGUAGES)}
 
     def tasks(self, context: Context) -> list[Task]:
         history = History.of(context, self.rule)
@@ -150,7 +150,7 @@ class Documents(Node):
             ),
             write_run(storage, f"{stem}.texts", [in_order(table(TEXT, len(documents), **columns), TEXT_ORDER)], TEXT),
         )
-        scopes = np.bincount(documents["scope"], minlength=len(SCOPES))
+        scopes = np.bincount(documents["scope"], minlength=len(LANGUAGES))
         counts = {str(scope): int(n) for scope, n in enumerate(scopes) if n}
         measure = [asdict(shard.measure) for shard in shards]
         facts = {"group": number, "run": run, "scopes": counts, "rows": [len(r) for r in rows], "measure": measure}
@@ -171,12 +171,12 @@ class Documents(Node):
         stays = passed(verdicts).combine_chunks()
         chosen = stays
         if self.rule.over == "all":
-            known = pc.is_in(verdicts["language"], pa.array(list(SCOPES)))
+            known = pc.is_in(verdicts["language"], pa.array(list(LANGUAGES)))
             chosen = pc.and_(pc.is_valid(measured["text_hash"]), known).combine_chunks()
         rows = np.flatnonzero(np.array(chosen))
         at = pa.array(rows)
         low = np.array(pc.equal(verdicts["quality_tier"].take(at), "low").fill_null(False), bool)
-        scopes = pc.index_in(verdicts["language"].take(at), pa.array(list(SCOPES)))
+        scopes = pc.index_in(verdicts["language"].take(at), pa.array(list(LANGUAGES)))
         documents = table(
             DOCUMENT,
             len(rows),

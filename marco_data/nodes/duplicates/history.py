@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 from marco_data.dataset import Context, Node, Outcome, Task
 from marco_data.dedup import DropDuplicates
 from marco_data.errors import RecipeError
-from marco_data.nodes.duplicates.layout import SCOPE_SHIFT, SCOPES, Group
+from marco_data.languages import LANGUAGES
+from marco_data.nodes.duplicates.layout import SCOPE_SHIFT, Group
 from marco_data.records import Record
 from marco_data.step import Tools, fingerprint
 from marco_data.steps.sign import Sign
@@ -83,7 +84,7 @@ class History:
     def known(self) -> list[int]:
         """By language number: documents with a rank in earlier runs."""
         sums = ranked_by_language(self.earlier("ranks"))
-        return [sums.get(scope, 0) for scope in range(len(SCOPES))]
+        return [sums.get(scope, 0) for scope in range(len(LANGUAGES))]
 
     def spans(self) -> list[tuple[list[list[int]], DataFile]]:
         """Which ranks lie in which file, of all runs; see `Ranked`."""
@@ -101,7 +102,7 @@ def ranked_by_language(records: Sequence[Record]) -> dict[int, int]:
 
 def signed_as(sign: Sign, tools: Tools) -> dict[str, Any]:
     """What signatures depend on, and the numbers of languages in ranks and keys, as plain JSON."""
-    said: dict[str, Any] = json.loads(json.dumps({"sign": sign.identity(tools), "languages": list(SCOPES)}))
+    said: dict[str, Any] = json.loads(json.dumps({"sign": sign.identity(tools), "languages": list(LANGUAGES)}))
     return said
 
 

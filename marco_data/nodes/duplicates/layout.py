@@ -1,9 +1,9 @@
 """What the nodes of dedup hand to each other: records of run files, places, ranks and priorities.
 
-A *place* is a document's group of shards and its number in it (32 bits each). A *rank* is its language's number
-(16 bits) and how many documents of that language come before it by priority (48 bits); only documents that are the
-first with their text have one. A *priority* is the run (16 bits) and the class (8 bits): web before generated, and
-within each the quality tiers high, low, dropped by a limit.
+A *place* is a document's group of shards and its number in it (32 bits each). A *scope* is a language's number: its
+place in the table of languages. A *rank* is the scope (16 bits) and how many documents of that language come before it
+by priority (48 bits); only documents that are the first with their text have one. A *priority* is the run (16 bits) and
+the class (8 bits): web before generated, and within each the quality tiers high, low, dropped by a limit.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,13 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from marco_data.languages import LANGUAGES
 from marco_data.records import Record
 from marco_data.run_files import RunFile, Table
 from marco_data.storage import DataFile, Storage
-
-SCOPES = {code: number for number, code in enumerate(LANGUAGES)}
-"""The number of a language in ranks and keys: its place in the table of languages."""
 
 SCOPE_SHIFT = 48
 PLACE_SHIFT = 32

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from marco_data.dataset import Context, Node, Outcome, Task
 from marco_data.dedup import EXACT, NEAR, DropDuplicates
+from marco_data.languages import LANGUAGES
 from marco_data.nodes.duplicates.history import History, ranked_by_language
 from marco_data.nodes.duplicates.layout import (
     AGAIN,
@@ -29,7 +30,6 @@ from marco_data.nodes.duplicates.layout import (
     MORE,
     PLACE_SHIFT,
     SCOPE_SHIFT,
-    SCOPES,
     STATE,
     Ranked,
     digests,
@@ -116,7 +116,7 @@ class Walk:
 
     @staticmethod
     def over(languages: list[tuple[int, int]]) -> "Walk":
-        bases = np.full(len(SCOPES) + 1, -1, np.int64)
+        bases = np.full(len(LANGUAGES) + 1, -1, np.int64)
         at = 0
         for scope, n in languages:
             bases[scope] = at

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from marco_data.nodes.duplicates.layout import SCOPE_SHIFT, SCOPES, STATE, opened, table
+from marco_data.languages import LANGUAGES
+from marco_data.nodes.duplicates.layout import SCOPE_SHIFT, STATE, opened, table
 from marco_data.run_files import Table
 from marco_data.storage import DataFile, Storage
 
@@ -22,7 +23,7 @@ class States:
     @staticmethod
     def read(storage: Storage, files: Sequence[DataFile], spans: Sequence[Sequence[Sequence[int]]]) -> "States":
         """From the files of `settle` and, for each, the (language, documents) in it; each language begins a byte."""
-        bases = np.full(len(SCOPES), -1, np.int64)
+        bases = np.full(len(LANGUAGES), -1, np.int64)
         parts, at = [np.empty(0, STATE)], 0
         for file, languages in zip(opened(storage, files), spans, strict=True):
             parts.append(file.read())
