@@ -23,5 +23,5 @@ html_show_sphinx = False
 html_copy_source = False
 templates_path: list[str] = []
 myst_heading_anchors = 3
-# Furo's only outside asset would be a font; it has none, so that no page asks another machine for anything.
+smartquotes = False  # they make a dash of the two hyphens of an option
 html_theme_options = {"navigation_with_keys": True}

@@ -111,6 +111,7 @@ def test_the_site_is_built_without_a_warning_and_asks_no_other_machine(tmp_path:
     built = {path.relative_to(tmp_path / "site").as_posix(): path for path in (tmp_path / "site").rglob("*.html")}
     assert {page.replace(".md", ".html") for page in PAGES} <= set(built)
     assert "commands/build-stage.html" in built
+    assert "With --iteration: samples" in built["commands/why.html"].read_text("utf-8")
     for name, path in built.items():
         reader = Fetched()
         reader.feed(path.read_text("utf-8"))
