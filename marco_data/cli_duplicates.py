@@ -68,7 +68,8 @@ def duplicates(
     if source is not None and source not in built.recipe["sources"]:
         raise RecipeError(f"no source `{source}`", hint=f"sources: {', '.join(sorted(built.recipe['sources']))}")
     lookup = Lookup(built, storage)
-    code = None if language is None else canonical(language).code
+    # A language that the build's recipe has added is known by its code alone: its files may be elsewhere by now.
+    code = language if language is None or language in built.recipe["languages"] else canonical(language).code
     if rehydrate is not None:
         _print_weights(lookup, Rehydrate(max=rehydrate), code, "json" if json_output else "csv" if csv else "table")
         return

@@ -8,9 +8,18 @@ import fsspec
 import pytest
 from hypothesis import settings
 
+from marco_data.languages import know
+
 # How long an example takes says how busy the machine is.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
+
+
+@pytest.fixture(autouse=True)
+def shipped_languages() -> Iterator[None]:
+    """What a recipe of one test adds to the languages, the next test does not know."""
+    yield
+    know(())
 
 
 @pytest.fixture(scope="session")

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from added_languages import values as four_languages
 from roots import digests, environment
-from small_corpus import as_recipe, prose, recipe_values, write_corpus
+from small_corpus import as_recipe, prose, recipe_values, write_corpus, write_recipe
 
 from marco_data.dataset import Context, Dataset
 from marco_data.errors import RecipeError
 from marco_data.execute import Executor, Interrupts, LocalExecutor, Run, Silent, run
 from marco_data.nodes.measure import Measure
 from marco_data.ray_executor import RayExecutor, checked_packages
-from marco_data.recipe import Recipe
+from marco_data.recipe import Recipe, load_recipe
 from marco_data.stage import Stage, finish
 from marco_data.step import Tools
 from marco_data.storage import Storage
@@ -80,6 +81,15 @@ def reference(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     assert stage.books.kept > 15
     assert len(stage.records(Storage(str(root)), "measure")) > 5
     return digests(root)
+
+
+def test_workers_elsewhere_know_the_languages_that_a_recipe_adds(tmp_path):
+    recipe = load_recipe(write_recipe(tmp_path / "r.yaml", four_languages(tmp_path)))
+    for name, executor in (("here", LocalExecutor()), ("ray", RayExecutor(workers=2))):
+        _, stage = build(recipe, tmp_path / name, executor)
+        assert stage.balanced
+        assert stage.books.kept == 8
+    assert digests(tmp_path / "ray") == digests(tmp_path / "here")
 
 
 @pytest.mark.parametrize("name", EXECUTORS)

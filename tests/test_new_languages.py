@@ -2,30 +2,24 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from added_languages import LANGUAGES_CSV, PROSE, STOP_WORDS, values, write_folder
+from command_line import marco
 from small_corpus import Built, as_recipe, build, recipe_values, write_corpus, write_recipe
 
 from marco_data.dataset import Dataset
 from marco_data.errors import RecipeError
 from marco_data.execute import LocalExecutor, Silent, run
-from marco_data.languages import LANGUAGES, SHIPPED, canonical, know, new_languages
+from marco_data.languages import LANGUAGES, SHIPPED, canonical, new_languages
 from marco_data.new_languages import read_new_languages
 from marco_data.recipe import Recipe, load_recipe
 from marco_data.stage import finish
 from marco_data.storage import Storage
 
 FOUR = sorted(PROSE)
-
-
-@pytest.fixture(autouse=True)
-def shipped_languages_only() -> Iterator[None]:
-    yield
-    know(())
 
 
 @pytest.fixture(scope="module")
@@ -260,3 +254,9 @@ def test_a_row_needs_no_more_than_code_and_name(tmp_path: Path):
     assert (first.language.code, first.language.scripts, first.language.words) == ("arz_Arab", ("Arab",), "unicode")
     assert (first.language.shingle_unit, first.language.shingle_size, first.identified_as) == ("word", 5, ())
     assert "identified_as" in LANGUAGES_CSV
+
+
+def test_duplicates_of_an_added_language_are_asked_for_without_its_files(built: Built):
+    words = ["--family", "four", "--root", built.storage.root, "--language"]
+    assert marco("duplicates", 1, *words, "nno_Latn").code == 0
+    assert "`nno_Cyrl` is not one of the 64 languages" in marco("duplicates", 1, *words, "nno_Cyrl").err
