@@ -68,7 +68,9 @@ def as_yaml(values: object) -> str:
     """YAML in the order given, lists of plain values on one line; characters that hide are escaped."""
 
     def dump(allow_unicode: bool) -> str:
-        return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=allow_unicode, width=110))
+        return str(
+            yaml.safe_dump(values, default_flow_style=None, sort_keys=False, allow_unicode=allow_unicode, width=110)
+        )
 
     dumped = dump(True)
     return dump(False) if _UNSEEN.search(dumped) else dumped
