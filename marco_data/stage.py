@@ -1,8 +1,8 @@
 """A stage that was built: its manifest, its books, and where to find it again.
 
-In: the records of a run. Out: `stage-<n>-<digest>/` with `manifest.json`, `blend.json` and `blend.txt`, and a small
-pointer `stages/<family>-<n>.json` to the newest build. A run that could not finish leaves a manifest too, which
-says so: what was read, what failed, and that the books do not balance.
+In: the records of a run. Out: `stage-<n>-<digest>/` with `manifest.json`, `blend.json`, `blend.txt` and `CARD.md`, and
+a pointer `stages/<family>-<n>.json` to the newest build. A run that could not finish leaves a manifest and a card too,
+which say so: what was read, what failed, and that the books do not balance.
 """
 
 import json
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from marco_data import card
 from marco_data.alarms import Alarm
 from marco_data.blend import BlendHeader, BlendShard, blend_json, blend_text
 from marco_data.catalog import INPUT
@@ -143,8 +144,12 @@ class Stage:
         """Whether it should have gone on where an earlier stage ended, and there was none."""
         return self.stage > 1 and self.recipe["after"] != "nothing" and self.mix.get("after") is None
 
+    def to_object(self) -> dict[str, Any]:
+        """What the manifest holds."""
+        return {**asdict(self), "balanced": self.balanced}
+
     def to_json(self) -> bytes:
-        return canonical_json({**asdict(self), "balanced": self.balanced})
+        return canonical_json(self.to_object())
 
     def records(self, storage: Storage, node: str) -> list[Record]:
         """The records of one node of this build."""
@@ -225,9 +230,9 @@ def finish(recipe: Recipe, dataset: Dataset, run: Run, storage: Storage) -> Stag
         ended={node.scope: node.planned(context)[1] for node in writers},
         prices={node.model.named: asdict(price_of(node.pool)) for node in writers if node.pool is not None},
     )
-    if stage.complete:
-        _write_blend(stage, dataset, storage)
+    blend = _write_blend(stage, dataset, storage) if stage.complete else None
     storage.replace(f"{folder}/manifest.json", stage.to_json())
+    storage.replace(f"{folder}/{card.NAME}", card.card(stage.to_object(), blend).encode())
     pointer = canonical_json({"stage": folder, "number": recipe.stage})
     number = f"{recipe.family}-{recipe.stage}"
     # The next stage goes on after the last whole build of the recipe's own sources, whatever was tried since.
@@ -270,8 +275,8 @@ def _benchmarks(recipe: Recipe, run: Run) -> dict[str, dict[str, int]]:
     return {name: {"items": len(found), "documents": documents[name]} for name, found in items.items()}
 
 
-def _write_blend(stage: Stage, dataset: Dataset, storage: Storage) -> None:
-    """`blend.json` and Megatron's `blend.txt`; their paths are relative to the stage's folder."""
+def _write_blend(stage: Stage, dataset: Dataset, storage: Storage) -> dict[str, Any]:
+    """Write `blend.json`, which is returned, and Megatron's `blend.txt`; their paths are relative to their folder."""
     tokenize = dataset.node("tokenize")
     assert isinstance(tokenize, Tokenize)
     tokenizer = Tokenizer.load(Tools().path(tokenize.tokenizer), tokenize.end_of_document)
@@ -284,6 +289,7 @@ def _write_blend(stage: Stage, dataset: Dataset, storage: Storage) -> None:
     blend = blend_json(header, allocation, intervals_of(stage.mix), shards, starts=starts)
     storage.replace(f"{stage.folder}/blend.json", canonical_json(blend))
     storage.replace(f"{stage.folder}/blend.txt", blend_text(blend).encode())
+    return blend
 
 
 def allocation_of(mix: Mapping[str, Any]) -> Allocation:

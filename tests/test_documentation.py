@@ -1,21 +1,18 @@
 """What the README says is true: its commands run as they stand, its files work, its keys and options exist."""
 
 import json
-import os
 import re
-import stat
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from told import ROOT, fences, make_folder, shell, write_file
 from typer.testing import CliRunner
 
 from marco_data.cli import app
 
-ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 
 NOT_RUN_HERE = {
@@ -27,23 +24,13 @@ NOT_RUN_HERE = {
 }
 """Commands of the README that are not executed, and why. All others are, in their order, in one folder."""
 
-FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMANDS = {command.name or command.callback.__name__: command for command in app.registered_commands}
 COMMANDS |= {f"{g.name} {c.name}": c for g in app.registered_groups for c in g.typer_instance.registered_commands}
 
 
-def fences(language: str) -> list[str]:
-    return [body for name, body in FENCE.findall(README) if name == language]
-
-
 def command_lines() -> list[str]:
-    lines = [line for block in fences("sh") for line in block.splitlines()]
+    lines = [line for block in fences(README, "sh") for line in block.splitlines()]
     return [stripped for line in lines if (stripped := re.sub(r"\s+#.*", "", line).strip())]
-
-
-def executable(path: Path, text: str) -> None:
-    path.write_text(text)
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
 def prose(language: str) -> list[str]:
@@ -64,35 +51,10 @@ def users_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "my.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     quiz = {"id": 1, "question": "Which river runs through the old town of Heidelberg, and where does it end?"}
     (folder / "quiz.jsonl").write_text(json.dumps({**quiz, "answer": "The Neckar; in the Rhine."}) + "\n", "utf-8")
-    (folder / "recipes").symlink_to(ROOT / "recipes")
-    for block in [*fences("yaml"), *fences("python")]:
-        name = re.match(r"# (\S+)\n", block)
-        assert name, f"the first line of a file in the README is its name: {block[:60]}"
-        (folder / name[1]).write_text(block, "utf-8")
-    commands = folder / "bin"
-    commands.mkdir()
-    # Starting Ray takes seconds and is tested elsewhere; start.py passes its arguments on, which .ci/run shows.
-    executable(
-        commands / "marco-data",
-        f'#!/bin/sh\n[ "$1" = build-stage ] && set -- "$@" --executor local\n'
-        f'exec "{sys.executable}" -c "from marco_data.cli import main; main()" "$@"\n',
-    )
-    executable(commands / "python3", '#!/bin/sh\n[ "$1" = start.py ] || exit 97\nshift\nexec marco-data "$@"\n')
+    make_folder(folder)
+    for block in fences(README, "yaml", "python"):
+        write_file(folder, block)
     return folder
-
-
-def shell(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
-    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
-        ["bash", "-euc", script],
-        cwd=folder,
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        timeout=600,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +95,10 @@ def test_what_is_not_run_is_in_the_readme():
 
 
 def test_the_first_screen_has_the_three_commands():
-    assert [line.split(" --input")[0] for line in fences("sh")[0].splitlines()][2] == "python3 start.py build-stage 3"
-    assert len(fences("sh")[0].splitlines()) == 3
+    assert [line.split(" --input")[0] for line in fences(README, "sh")[0].splitlines()][
+        2
+    ] == "python3 start.py build-stage 3"
+    assert len(fences(README, "sh")[0].splitlines()) == 3
     assert README.index("```sh") < 800
 
 

@@ -126,6 +126,18 @@ def test_the_books_count_what_is_expected(recipe: Recipe, stats: dict[str, Any])
     assert stats["documents"]["generated"] == sum(count[""] for count in reasons.values())
 
 
+def test_the_stages_card_has_every_request_every_prompt_and_the_model(root: Path, stats: dict[str, Any]) -> None:
+    (path,) = root.glob("stage-4-*/CARD.md")
+    made = path.read_text("utf-8").partition("## Text that a model wrote")[2].partition("\n## ")[0]
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in made.splitlines()]
+    by_language = [row for row in rows if row[:1] == ["qa"] and len(row) == 6]
+    wanted, accepted = (sum(int(row[i]) for row in by_language) for i in (2, 3))
+    assert (wanted, accepted) == (stats["requests"]["qa"]["requested"], stats["requests"]["qa"]["accepted"])
+    prompts = {row[0] for row in rows if len(row) == 2 and "@" in row[0]}
+    assert prompts == {name for row in stats["requests_by"] for name in row["prompt"].split("+") if name}
+    assert "`written-by-hand`" in made
+
+
 def test_every_reason_a_maker_can_give_is_shown_once_at_least(recipe: Recipe) -> None:
     reasons = {reason for entry in recipe.generate.values() for reason in entry.make.reasons}
     of_a_server = {ERROR, NOT_RECORDED, TOO_LONG, REFUSED_BY_SERVER}
