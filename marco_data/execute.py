@@ -450,6 +450,7 @@ class _RunLog:
                 {
                     "task": done.task.key,
                     "node": done.task.node.name,
+                    "at": round(time.time(), 1),
                     "seconds": round(done.seconds, 3),
                     "host": socket.gethostname(),
                     "error": done.error,
