@@ -110,7 +110,7 @@ def what_is_wrong(
 
     `reasons` are those of the project's own steps, `user_steps` as a recipe names them (`package.module:Class`).
     """
-    users = {_step_name(name) for name in user_steps}
+    users = {step_name(name) for name in user_steps}
     known = {*BY_LANGUAGE, *BY_SOURCE, *reasons, *(reason.partition("/")[0] for reason in reasons), *users}
     for source in limits.sources:
         if source not in sources:
@@ -121,7 +121,7 @@ def what_is_wrong(
     return None
 
 
-def _step_name(user_step: str) -> str:
+def step_name(user_step: str) -> str:
     module, _, cls = user_step.partition(":")
     return "datatrove" if module == "datatrove" else re.sub(r"(?<!^)(?=[A-Z])", "_", cls).lower()
 
@@ -215,8 +215,8 @@ def _above(
         reasons = [reason for reason in dropped if _within(reason, (step,))]
         if limit is None or not reasons:
             continue
-        first = min(map(_rank, reasons))
-        reached = judged - sum(n for reason, n in dropped.items() if _rank(reason) < first)
+        first = min(map(rank_of, reasons))
+        reached = judged - sum(n for reason, n in dropped.items() if rank_of(reason) < first)
         alarm = Alarm(step, source, language, reached, sum(dropped[reason] for reason in reasons), limit)
         if reached >= limits.documents and alarm.dropped > limit * reached:
             yield alarm
@@ -231,7 +231,7 @@ def _step(reason: str) -> str:
     return reason.partition("/")[0]
 
 
-def _rank(reason: str) -> int:
+def rank_of(reason: str) -> int:
     """When in a run a reason is given; the steps that a recipe adds are looked at together."""
     for rank, step in enumerate(_ORDER):
         if _within(reason, (step,)):

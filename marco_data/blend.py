@@ -61,11 +61,7 @@ def blend_json(
     the shards do not hold what was selected, RecipeError for more shards than Megatron can number.
     """
     _check_shards(intervals, shards)
-    drawn = {}
-    for share in allocation.shares:
-        key = (share.language, share.part)
-        taken = intervals[key].seen if key in intervals else 0
-        drawn[key] = share.target if share.target > share.available else taken
+    drawn = drawn_of(allocation, intervals)
     total = sum(drawn.values())
     return {
         "family": header.family,
@@ -82,6 +78,16 @@ def blend_json(
         "ends": _hex({**starts, **{key: interval.hi for key, interval in intervals.items()}}),
         "waivers": list(header.waivers),
     }
+
+
+def drawn_of(allocation: Allocation, intervals: Mapping[Key, Interval]) -> dict[Key, int]:
+    """The tokens that a stage sees of each language and part: its target where all is taken, else what fits in it."""
+    drawn = {}
+    for share in allocation.shares:
+        key = (share.language, share.part)
+        taken = intervals[key].seen if key in intervals else 0
+        drawn[key] = share.target if share.target > share.available else taken
+    return drawn
 
 
 def _check_shards(intervals: Mapping[Key, Interval], shards: Sequence[BlendShard]) -> None:

@@ -45,6 +45,7 @@ from marco_data.progress import show_progress
 from marco_data.recipe import Recipe
 from marco_data.report import budget_note, print_built, program, stats_object, tell_failures
 from marco_data.report_evidence import tell_alarms
+from marco_data.run_state import Announced
 from marco_data.sources import check_fields
 from marco_data.stage import Stage, finish, load_stage
 from marco_data.storage import Storage
@@ -154,8 +155,18 @@ def _build(
     """Run a plan and say what came of it; the exit code."""
     _check_inputs(dataset)
     executor = _executor(machines)
+    announced = None if only else Announced.of(resolved, dataset.nodes, storage)
     with closing(executor) as runner, show_progress(err) as progress:
-        run = run_plan(dataset, storage, runner, progress, waive=resolved.waive, only=only, watch=resolved.watch)
+        run = run_plan(
+            dataset,
+            storage,
+            runner,
+            progress,
+            waive=resolved.waive,
+            only=only,
+            watch=resolved.watch,
+            announced=announced,
+        )
     if only is not None:
         return _tell_only(run, only)
     built = finish(resolved, dataset, run, storage)

@@ -58,6 +58,12 @@ class Executor(Protocol):
     def close(self) -> None: ...
 
 
+class Announcing(Protocol):
+    """Told, before a node starts, of the tasks it has; says so to those who look at the run from outside."""
+
+    def node(self, node: Node, tasks: Sequence[Task], *, there: bool) -> None: ...
+
+
 class Progress(Protocol):
     """Told of what happens; draws it, or keeps silent."""
 
@@ -258,6 +264,7 @@ def run(
     waive: Iterable[str] = (),
     only: str | None = None,
     watch: Watch | None = None,
+    announced: Announcing | None = None,
 ) -> Run:
     """Walk the plan. A node that looks at the whole corpus starts only if no shard before it has failed.
 
@@ -281,6 +288,8 @@ def run(
                 chosen = [t for t in tasks if only in (None, t.key)]
                 manifest = manifest_name(node, tasks)
                 records = records_of(storage, manifest)
+                if announced is not None:
+                    announced.node(node, tasks, there=records is not None)
                 if records is None:
                     for note in node.notes(context) if chosen else ():
                         progress.say(note)

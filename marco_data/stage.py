@@ -27,6 +27,7 @@ from marco_data.nodes.tokenize import Tokenize
 from marco_data.nodes.written import spent
 from marco_data.recipe import Recipe
 from marco_data.records import DROPPED, FAILED, GENERATED, KEPT, READ, REPLACED, Count, Record, add_counts
+from marco_data.run_state import end_state
 from marco_data.step import Tools, fingerprint
 from marco_data.storage import Storage, canonical_json
 from marco_data.tokenizer import Tokenizer
@@ -84,6 +85,16 @@ def unbalanced(counts: Iterable[Count]) -> list[tuple[str, str, Books]]:
     for count in counts:
         groups[count.source, count.language].append(count)
     return [(*key, b) for key, group in sorted(groups.items()) if not (b := books(group)).balanced]
+
+
+def counts_of_books(counts: Mapping[str, Iterable[Count]]) -> tuple[Count, ...]:
+    """What the books are made of, from the counts of each node."""
+    return add_counts(
+        count
+        for node, outcomes in SOURCES_OF_COUNTS.items()
+        for count in counts.get(node, ())
+        if count.outcome in outcomes
+    )
 
 
 @dataclass(frozen=True)
@@ -176,13 +187,7 @@ class Stage:
 
 def finish(recipe: Recipe, dataset: Dataset, run: Run, storage: Storage) -> Stage:
     """Write the manifest of what a run came to, and point to it."""
-    counts = add_counts(
-        count
-        for node, outcomes in SOURCES_OF_COUNTS.items()
-        for record in run.records.get(node, [])
-        for count in record.counts
-        if count.outcome in outcomes
-    )
+    counts = counts_of_books({name: (c for r in records for c in r.counts) for name, records in run.records.items()})
     nodes = {
         node.name: {
             "folder": node.folder,
@@ -231,6 +236,7 @@ def finish(recipe: Recipe, dataset: Dataset, run: Run, storage: Storage) -> Stag
     whole = [f"{number}.whole"] if stage.complete and not tried else []
     for name in (f"{number}.{recipe.digest}", number, recipe.family, *whole):
         storage.replace(f"stages/{name}.json", pointer)
+    end_state(storage, recipe, folder)
     return stage
 
 
@@ -269,10 +275,7 @@ def _write_blend(stage: Stage, dataset: Dataset, storage: Storage) -> None:
     tokenize = dataset.node("tokenize")
     assert isinstance(tokenize, Tokenize)
     tokenizer = Tokenizer.load(Tools().path(tokenize.tokenizer), tokenize.end_of_document)
-    raw = stage.mix["allocation"]
-    allocation = Allocation(
-        raw["budget"], tuple(Share(**s) for s in raw["shares"]), tuple(PartTotal(**p) for p in raw["parts"])
-    )
+    allocation = allocation_of(stage.mix)
     shards = [BlendShard(f"../{s['prefix']}", *(s[k] for k in _BLEND_KEYS)) for s in stage.shards]
     fingerprint = stage.folder.rpartition("-")[2]
     waived = (*stage.waived, *(alarm.name for alarm in stage.alarms))
@@ -281,6 +284,14 @@ def _write_blend(stage: Stage, dataset: Dataset, storage: Storage) -> None:
     blend = blend_json(header, allocation, intervals_of(stage.mix), shards, starts=starts)
     storage.replace(f"{stage.folder}/blend.json", canonical_json(blend))
     storage.replace(f"{stage.folder}/blend.txt", blend_text(blend).encode())
+
+
+def allocation_of(mix: Mapping[str, Any]) -> Allocation:
+    """The allocation in the facts of a mix record."""
+    raw = mix["allocation"]
+    return Allocation(
+        raw["budget"], tuple(Share(**s) for s in raw["shares"]), tuple(PartTotal(**p) for p in raw["parts"])
+    )
 
 
 _BLEND_KEYS = ("part", "language", "source", "documents", "tokens", "repeats")

@@ -1,0 +1,115 @@
+"""What a run is working on, for those who look at it from outside: `ledger`, `stats` and the dashboard.
+
+In: the recipe a build is of and, node by node, the tasks it starts on. Out: `runs/now/<run>.json`, two pointers to it
+by family and stage, and for each node that has work to do a file of its tasks' keys. A record on disk belongs to this
+build if its key is among them: a node's folder holds the records of other builds too.
+
+It lies under `runs/` and decides nothing: a run neither reads it nor depends on it. A run that was killed leaves it as
+it was; the next one of the same stage takes its place, and the stage's manifest ends it.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from marco_data.dataset import Node, Task
+from marco_data.execute import manifest_name
+from marco_data.recipe import Recipe
+from marco_data.storage import Storage, canonical_json, write_parquet
+
+FOLDER = "runs/now"
+KEYS = pa.schema([("key", pa.string())])
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """A node of a run. `tasks` None: it has not been reached. `keys` None: its manifest was there before."""
+
+    name: str
+    kind: str
+    folder: str
+    tasks: int | None = None
+    manifest: str | None = None
+    keys: str | None = None
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run as it last said of itself; `ended` is the folder of the stage that came of it, None while there is none."""
+
+    run: str
+    family: str
+    stage: int
+    digest: str
+    recipe: dict[str, Any]
+    nodes: tuple[NodeState, ...] = ()
+    ended: str | None = None
+
+    @property
+    def path(self) -> str:
+        return f"{FOLDER}/{self.run}.json"
+
+    @staticmethod
+    def from_json(raw: dict[str, Any]) -> "RunState":
+        return RunState(**{**raw, "nodes": tuple(NodeState(**node) for node in raw["nodes"])})
+
+
+@dataclass
+class Announced:
+    """The run's own side: says what it works on as it goes."""
+
+    storage: Storage
+    state: RunState
+    written: list[str] = field(default_factory=list)
+
+    @staticmethod
+    def of(recipe: Recipe, nodes: Sequence[Node], storage: Storage) -> "Announced":
+        run = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
+        known = tuple(NodeState(node.name, node.kind, node.folder) for node in nodes)
+        state = RunState(run, recipe.family, recipe.stage, recipe.digest, recipe.recorded, known)
+        announced = Announced(storage, state)
+        announced._write()
+        for name in _names(recipe.family, recipe.stage, recipe.digest):
+            storage.replace(f"{FOLDER}/{name}", canonical_json({"state": state.path}))
+        return announced
+
+    def node(self, node: Node, tasks: Sequence[Task], *, there: bool) -> None:
+        """A node is about to start on `tasks`; `there`: all of them were done before."""
+        keys = None
+        if not there:
+            table = pa.table({"key": [task.key for task in tasks]}, schema=KEYS)
+            keys = write_parquet(self.storage, f"{FOLDER}/{self.state.run}-{node.name}", [table], KEYS).path
+        now = NodeState(node.name, node.kind, node.folder, len(tasks), manifest_name(node, tasks), keys)
+        nodes = tuple(now if old.name == node.name else old for old in self.state.nodes)
+        self.state = RunState(**{**vars(self.state), "nodes": nodes})
+        self._write()
+
+    def _write(self) -> None:
+        self.storage.replace(self.state.path, canonical_json(asdict(self.state)))
+
+
+def find_state(storage: Storage, family: str, stage: int, digest: str | None = None) -> RunState | None:
+    """What the newest run of a stage (or of exactly one recipe) said last."""
+    pointer = storage.read_json(f"{FOLDER}/{_names(family, stage, digest)[-1]}")
+    raw = None if pointer is None else storage.read_json(pointer["state"])
+    return None if raw is None else RunState.from_json(raw)
+
+
+def end_state(storage: Storage, recipe: Recipe, folder: str) -> None:
+    """The newest run of a recipe has come to a stage in `folder`; its files of keys are needed no more."""
+    state = find_state(storage, recipe.family, recipe.stage, recipe.digest)
+    if state is None:
+        return
+    storage.replace(state.path, canonical_json(asdict(RunState(**{**vars(state), "ended": folder}))))
+    for node in state.nodes:
+        if node.keys is not None and storage.exists(node.keys):
+            storage.remove(node.keys)
+
+
+def _names(family: str, stage: int, digest: str | None) -> list[str]:
+    number = f"{family}-{stage}"
+    return [f"{number}.json", *([f"{number}.{digest}.json"] if digest else [])]

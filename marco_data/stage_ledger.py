@@ -1,0 +1,230 @@
+"""The ledger of a stage: per language, part and source how many tokens were wanted, read, dropped (why), synthesized,
+written and drawn, and what is short.
+
+In: a stage's manifest and the sums in its nodes' manifests; while a build is under way, the records it has committed
+so far. Out: a `StageLedger` of rows that add up. No text is read, and no data file.
+
+Documents and bytes are counted. Tokens are counted where text was tokenized, which is all that passed every limit; of
+what was dropped before, they are bytes times the tokens per byte measured in that language, and such figures are named
+in `estimated`. Where a language has nothing tokenized, its fertility is that of an earlier build with this tokenizer,
+else of its script, else of everything; where there is none at all, four bytes a token are assumed.
+
+Every row adds up: collected + synthesized = dropped + failed + replaced + pending + written, in documents, bytes and
+tokens. `pending` is what no step has decided on yet: nothing, in a build that is complete.
+"""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from marco_data.committed import Committed, committed, sums_in
+from marco_data.execute import records_of
+from marco_data.ledger_rows import (
+    PLAIN,
+    Amount,
+    Fertility,
+    LedgerRow,
+    Material,
+    MixtureRow,
+    mixture_of,
+    rows_of,
+    sum_rows,
+)
+from marco_data.recipe import Recipe
+from marco_data.records import Count
+from marco_data.run_state import RunState, find_state
+from marco_data.stage import Stage, counts_of_books, load_stage
+from marco_data.storage import Storage
+
+Axis = Literal["language", "part", "source"]
+AXES: tuple[Axis, ...] = ("language", "part", "source")
+
+
+@dataclass(frozen=True)
+class StageLedger:
+    """`complete`: a stage came of it. `running`: a build of it has begun and has no manifest yet (it may have died)."""
+
+    family: str
+    stage: int
+    folder: str | None
+    recipe: str
+    complete: bool
+    running: bool
+    balanced: bool
+    budget: int | None
+    steps: tuple[str, ...]
+    rows: tuple[LedgerRow, ...]
+    fertility: Mapping[str, Fertility]
+    mixture: tuple[MixtureRow, ...]
+    nodes: tuple[Committed, ...] = ()
+
+    def total(self, *by: Axis) -> list[LedgerRow]:
+        """Rows summed over what is not in `by`, sorted; without any, one row."""
+        groups: dict[tuple[str, ...], list[LedgerRow]] = defaultdict(list)
+        for row in self.rows:
+            groups[tuple(getattr(row, axis) for axis in by)].append(row)
+        if not by and not groups:
+            groups[()] = []
+        return [sum_rows(groups[key], dict(zip(by, key, strict=True))) for key in sorted(groups)]
+
+    @property
+    def short(self) -> list[LedgerRow]:
+        """The languages that fall short, the largest shortfall first."""
+        return sorted((r for r in self.total("language") if r.shortfall), key=lambda r: (-r.shortfall, r.language))
+
+    def to_object(self) -> dict[str, Any]:
+        return {
+            **{
+                name: getattr(self, name)
+                for name in ("family", "stage", "folder", "recipe", "complete", "running", "balanced", "budget")
+            },
+            "steps": list(self.steps),
+            "rows": [row.to_object() for row in self.rows],
+            "languages": [row.to_object() for row in self.total("language")],
+            "parts": [row.to_object() for row in self.total("part")],
+            "total": self.total()[0].to_object(),
+            "short": [row.language for row in self.short],
+            "fertility": {code: asdict(measured) for code, measured in self.fertility.items()},
+            "mixture": [asdict(row) for row in self.mixture],
+            "nodes": [{"node": n.name, "tasks": n.tasks, "done": n.done} for n in self.nodes],
+        }
+
+    def to_csv(self, *by: Axis) -> str:
+        """A line a row, of what `total(*by)` gives or of every row; a column for each step and for each reason."""
+        rows = self.total(*by) if by else list(self.rows)
+        out = io.StringIO()
+        reasons = sorted({reason for row in rows for reason in row.dropped})
+        failures = sorted({reason for row in rows for reason in row.failed})
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(
+            [
+                *(by or AXES),
+                *PLAIN,
+                "epochs",
+                *(f"after {step}" for step in self.steps),
+                *(f"{kind} {unit}" for kind in ("replaced", "pending") for unit in _UNITS),
+                *(f"dropped {reason} {unit}" for reason in reasons for unit in _UNITS),
+                *(f"failed {reason} {unit}" for reason in failures for unit in _UNITS),
+                "estimated",
+            ]
+        )
+        for row in rows:
+            amounts = [row.replaced, row.pending]
+            amounts += [row.dropped.get(reason, Amount()) for reason in reasons]
+            amounts += [row.failed.get(reason, Amount()) for reason in failures]
+            writer.writerow(
+                [
+                    *(getattr(row, axis) for axis in by or AXES),
+                    *(getattr(row, name) for name in PLAIN),
+                    f"{row.epochs:.6g}",
+                    *(row.after.get(step, "") for step in self.steps),
+                    *(getattr(amount, unit) for amount in amounts for unit in _UNITS),
+                    " ".join(sorted(row.estimated)),
+                ]
+            )
+        return out.getvalue()
+
+
+_UNITS = ("documents", "bytes", "tokens")
+
+
+# Reading
+
+
+def read_ledger(storage: Storage, family: str, stage: int, recipe: Recipe | None = None) -> StageLedger:
+    """The ledger of the newest build of a stage, or of that of exactly one recipe; of one under way, what is committed.
+
+    Raises RecipeError where there is neither.
+    """
+    state = find_state(storage, family, stage, recipe.digest if recipe else None)
+    if state is not None and state.ended is None:
+        return _of_run(storage, state)
+    return _of_stage(storage, load_stage(storage, family, stage, recipe))
+
+
+def _of_stage(storage: Storage, built: Stage) -> StageLedger:
+    nodes = tuple(
+        Committed(name, entry["tasks"], entry["tasks"] if entry["manifest"] else len(entry["records"]))
+        for name, entry in built.nodes.items()
+    )
+    tokenize = built.nodes.get("tokenize")
+    tokenized: Sequence[Count] = ()
+    if tokenize is not None:
+        manifest = storage.read_json(tokenize["manifest"]) if tokenize["manifest"] else None
+        records = [] if manifest else built.records(storage, "tokenize")
+        tokenized = sums_in(manifest) if manifest else [c for r in records for c in r.counts]
+    earlier = _earlier(storage, tokenize["folder"]) if tokenize and not built.complete else ()
+    return _ledger(built, tokenized, earlier, nodes, _digest_of(storage, built), running=False)
+
+
+def _of_run(storage: Storage, state: RunState) -> StageLedger:
+    nodes = tuple(committed(storage, node) for node in state.nodes)
+    tokenize = next((node for node in state.nodes if node.name == "tokenize"), None)
+    tokenized = next((node.counts for node in nodes if node.name == "tokenize"), ())
+    earlier = _earlier(storage, tokenize.folder) if tokenize else ()
+    return _ledger(so_far(storage, state, nodes), tokenized, earlier, nodes, state.digest, running=True)
+
+
+def so_far(storage: Storage, state: RunState, nodes: Sequence[Committed]) -> Stage:
+    """What a build under way would leave if it stopped now; shards and requests are not looked up."""
+    mix = next((node for node in state.nodes if node.name == "mix"), None)
+    records = records_of(storage, mix.manifest) if mix is not None and mix.manifest else None
+    return Stage(
+        family=state.family,
+        stage=state.stage,
+        folder="",
+        complete=False,
+        recipe=state.recipe,
+        nodes={},
+        counts=counts_of_books({node.name: node.counts for node in nodes}),
+        mix=records[0].facts if records else {},
+    )
+
+
+def _ledger(
+    built: Stage,
+    tokenized: Sequence[Count],
+    earlier: Sequence[Count],
+    nodes: tuple[Committed, ...],
+    digest: str,
+    *,
+    running: bool,
+) -> StageLedger:
+    material = Material(built.recipe, built.counts, tokenized, earlier, built.mix)
+    rows = rows_of(material)
+    return StageLedger(
+        family=built.family,
+        stage=built.stage,
+        folder=built.folder or None,
+        recipe=digest,
+        complete=built.complete,
+        running=running,
+        balanced=built.balanced,
+        budget=built.recipe["budget"],
+        steps=material.steps,
+        rows=tuple(rows),
+        fertility=material.fertility,
+        mixture=tuple(mixture_of(rows, built.stage)),
+        nodes=nodes,
+    )
+
+
+def _earlier(storage: Storage, folder: str) -> list[Count]:
+    """What builds with the same tokenizer counted; one text in several of them weighs more, and nothing else."""
+    manifests = [storage.read_json(f"{folder}/{n}") for n in storage.names(folder) if n.startswith("manifest-")]
+    return [count for manifest in manifests if manifest for count in sums_in(manifest)]
+
+
+def _digest_of(storage: Storage, built: Stage) -> str:
+    """The digest of the recipe of a build; its manifest does not hold it, because it names machines' folders."""
+    start = f"{built.family}-{built.stage}."
+    for name in storage.names("stages"):
+        digest = name.removeprefix(start).removesuffix(".json")
+        if name.startswith(start) and digest != "whole":
+            pointer = storage.read_json(f"stages/{name}")
+            if pointer is not None and pointer["stage"] == built.folder:
+                return digest
+    return ""
