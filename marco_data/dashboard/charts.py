@@ -7,6 +7,7 @@ network and reads no file. Knows nothing of roots, stages or languages.
 
 import json
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -183,6 +184,13 @@ def svg(spec: Mapping[str, Any], title: str, *, links: bool = True) -> str:
     drawn = drawn.replace("<a ", '<a tabindex="-1" ')
     name = title.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
     return drawn.replace("<svg ", f'<svg role="graphics-document" aria-label="{name}" ', 1)
+
+
+def warm() -> None:
+    """Start the drawing machine, half a second's work, before anyone waits for it."""
+    threading.Thread(
+        target=lambda: svg(bars([{"label": "", "value": 1, "said": ""}], axis=""), ""), daemon=True
+    ).start()
 
 
 @lru_cache(maxsize=512)

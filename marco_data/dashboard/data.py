@@ -9,16 +9,18 @@ import re
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlencode
 
 from marco_data.errors import MarcoError
 from marco_data.languages import LANGUAGES
-from marco_data.run_state import FOLDER, find_state
+from marco_data.ledger_rows import LedgerRow
+from marco_data.committed import committed
+from marco_data.run_state import FOLDER, RunState, find_state
 from marco_data.stage import Stage, find_stage
-from marco_data.stage_ledger import LedgerRow, StageLedger, read_ledger, stage_so_far
+from marco_data.stage_ledger import StageLedger, read_ledger, so_far
 from marco_data.step import fingerprint
 from marco_data.storage import Storage, canonical_json
 from marco_data.why import Lookup
@@ -60,6 +62,10 @@ class View:
     def here(self, page: str, **changes: str | int | None) -> str:
         """This page with other parameters."""
         return self.url(page, **{**self.parameters, "family": self.family, "stage": self.stage, **changes})
+
+    def only(self, **parameters: str) -> dict[str, str]:
+        """A request's parameters for this stage."""
+        return {"family": self.family, "stage": str(self.stage), **parameters}
 
     @cached_property
     def lookup(self) -> Lookup | None:
@@ -140,7 +146,7 @@ class Root:
             if then is not None and then[0] == marks and (not running or time.monotonic() - then[1] < FRESH_SECONDS):
                 return then[2]
             ledger = read_ledger(self.storage, family, stage)
-            built = stage_so_far(self.storage, state) if running and state else find_stage(self.storage, family, stage)
+            built = so_far_of(self.storage, state) if running and state else find_stage(self.storage, family, stage)
             view = View(self.storage, family, stage, found, ledger, built)
             assert view.lookup is None or view.lookup  # kept with the view, for all requests
             self._kept[family, stage] = (marks, time.monotonic(), view)
@@ -151,6 +157,17 @@ class Root:
             what = f"the books of stage {stage} of `{family}` cannot be read: {type(error).__name__}: {error}"
             hint = "a file of this root is damaged or half written; the same `build-stage` finishes or repairs it"
             return View(**{**_fields(bare), "problem": what, "hint": hint})
+
+
+def so_far_of(storage: Storage, state: RunState) -> Stage:
+    """What a build under way has finished: the nodes that are through, so that documents can be read already."""
+    nodes = {}
+    for node in state.nodes:
+        manifest = storage.read_json(node.manifest) if node.manifest else None
+        if manifest is not None:
+            entry = {"folder": node.folder, "identity": manifest["identity"], "tasks": manifest["tasks"]}
+            nodes[node.name] = {**entry, "manifest": node.manifest, "records": []}
+    return replace(so_far(storage, state, [committed(storage, node) for node in state.nodes]), nodes=nodes)
 
 
 FREE = ("q", "id")

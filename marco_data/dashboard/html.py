@@ -5,7 +5,7 @@ too. Charts are SVG in the page itself.
 """
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -57,7 +57,9 @@ def filled(template: str, view: View, **values: Any) -> str:
 def page(view: View, name: str, pages: Mapping[str, Page], root: Root) -> str:
     entry = pages[name]
     panels = entry.panels(root, view)
-    return filled("page.html", view, title=entry.title, name=name, pages=pages, panels=panels, fields=entry.fields(view))
+    return filled(
+        "page.html", view, title=entry.title, name=name, pages=pages, panels=panels, fields=entry.fields(view)
+    )
 
 
 def message(view: View, title: str, what: str, hint: str = "") -> str:
@@ -140,8 +142,7 @@ def hinted(view: View, term: str) -> list[Place]:
         return []
 
 
-def report(views: Mapping[str, list[tuple[str, list[Panel]]]], view: View, say: Callable[[str], None]) -> str:
+def report(sections: Mapping[str, list[tuple[str, list[Panel]]]], view: View) -> str:
     """One file that needs no other: {section: [(title, panels)]}."""
     style = resources.files("marco_data.dashboard").joinpath("style.css").read_text("utf-8")
-    say("drawing")
-    return filled("export.html", view, title="Report", name="", pages={}, sections=views, style=Markup(style))
+    return filled("export.html", view, title="Report", name="", pages={}, sections=sections, style=Markup(style))

@@ -11,7 +11,7 @@ from typing import Any
 from marco_data.dashboard import charts
 from marco_data.dashboard.data import Root, View, tiers, traits
 from marco_data.dashboard.panel import Choice, Column, Link, Panel, number, short
-from marco_data.stage_ledger import Amount, LedgerRow
+from marco_data.ledger_rows import Amount, LedgerRow
 
 SORTS = ("shortfall", "tokens", "tier", "family", "script", "region", "name", "code")
 UNITS = ("tokens", "documents", "bytes")

@@ -35,7 +35,9 @@ def progress(root: Root, view: View) -> list[Panel]:
     columns += [Column("tasks a second", "number"), Column("work", "text"), Column("left", "text")]
     state = "A build is under way." if running else "No build is under way."
     waiting = sum(node.tasks is None for node in nodes) if running else 0
-    note = f"{state} Rates and seconds of work are those of the newest run's log; `left` is for a node at its rate so far."
+    note = (
+        f"{state} Rates and seconds of work are those of the newest run's log; `left` is for a node at its rate so far."
+    )
     note += f" {waiting} nodes have not begun, and nobody knows yet how many tasks they will have." if waiting else ""
     chart = charts.bars(drawn, axis="share of the tasks", target="target") if drawn else None
     failures = [[name, message] for name, own in sorted(work.items()) for message in own.failed][:FAILED_SHOWN]

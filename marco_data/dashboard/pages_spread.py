@@ -148,7 +148,12 @@ def identification(root: Root, view: View) -> list[Panel]:
         Panel(
             "sureness",
             "By language",
-            [Column("found", "text"), Column("documents"), Column("mean score", "number"), Column("below 0.5", "share")],
+            [
+                Column("found", "text"),
+                Column("documents"),
+                Column("mean score", "number"),
+                Column("below 0.5", "share"),
+            ],
             weak,
         ),
     ]

@@ -32,9 +32,7 @@ PAGES: dict[str, pages.Page] = {
     "funnel": pages.Page("Funnel", pages.funnel, pages.funnel_fields),
     "language": pages.Page("Language", pages.language, pages.language_fields),
     "quality": pages.Page("Quality", pages_spread.quality, pages_spread.quality_fields),
-    "identification": pages.Page(
-        "Language ID", pages_spread.identification, pages_spread.identification_fields
-    ),
+    "identification": pages.Page("Language ID", pages_spread.identification, pages_spread.identification_fields),
     "duplicates": pages.Page("Duplicates", pages_spread.duplicates, pages_spread.identification_fields),
     "generated": pages.Page("Generated", pages_spread.generated, pages_spread.generated_fields),
     "fertility": pages.Page("Fertility", pages.fertility),
@@ -80,7 +78,9 @@ def application(root: Root, hosts: Sequence[str] = LOOPBACK) -> Starlette:
         for panel in PAGES[name].panels(root, view):
             if panel.name == request.path_params["panel"]:
                 file = f"{view.family}-{view.stage}-{name}-{panel.name}.csv".replace("/", "-").replace('"', "")
-                disposition = {"Content-Disposition": f'attachment; filename="{file.encode("ascii", "ignore").decode()}"'}
+                disposition = {
+                    "Content-Disposition": f'attachment; filename="{file.encode("ascii", "ignore").decode()}"'
+                }
                 return Response(panel.to_csv(), media_type="text/csv", headers={**HEADERS, **disposition})
         raise HTTPException(404, "there is no such table")
 
