@@ -42,6 +42,7 @@ SURFACE = {
     "failures": BUILD | {"--json"},
     "duplicates": BUILD
     | {"--sample", "--seed", "--language", "--source", "--reason", "--rehydrate", "--csv", "--json"},
+    "dashboard": {"--root", "--family", "--stage", "--port", "--host", "--export"},
     "index-benchmarks": {"--family", "--recipe", "--reference", "--field", "--out"},
     "languages": {"--json"},
     "validate": set(),

@@ -1,8 +1,8 @@
 """Charts: Vega-Lite specifications of a panel's figures, and their SVG, drawn here so that a page needs no script.
 
-In: rows of plain values, in the order they are drawn. Out: SVG whose colours are the style sheet's variables, which makes
-one picture right in light and in dark mode, and whose bars are links. vl-convert draws it in this process: it asks no
-network and reads no file. Knows nothing of roots, stages or languages.
+In: rows of plain values, in the order they are drawn. Out: SVG whose colours are the style sheet's variables, which
+makes one picture right in light and in dark mode, and whose bars are links. vl-convert draws it in this process: it
+asks no network and reads no file. Knows nothing of roots, stages or languages.
 """
 
 import json
@@ -20,7 +20,7 @@ ROW = 17
 
 Row = Mapping[str, Any]
 
-COLOURS = [f"var(--series-{number})" for number in range(1, 9)]
+COLOURS = [f"var(--series-{number})" for number in range(1, 11)]
 _TEXT = "var(--text)"
 CONFIG: dict[str, Any] = {
     "background": None,
@@ -35,15 +35,24 @@ CONFIG: dict[str, Any] = {
         "labelFontSize": 12,
         "titleFontSize": 12,
         "titleFontWeight": "normal",
-        "labelLimit": 170,
+        "labelLimit": 240,
     },
-    "legend": {"labelColor": _TEXT, "titleColor": _TEXT, "labelFontSize": 12, "orient": "bottom", "columns": 3},
+    "legend": {
+        "labelColor": _TEXT,
+        "titleColor": _TEXT,
+        "labelFontSize": 12,
+        "orient": "bottom",
+        "columns": 3,
+        "labelLimit": 240,
+    },
     "text": {"color": _TEXT, "fontSize": 11},
     "range": {"category": COLOURS},
 }
 
 
-def bars(rows: Sequence[Row], *, axis: str, log: bool = False, target: str = "") -> dict[str, Any]:
+def bars(
+    rows: Sequence[Row], *, axis: str, log: bool = False, target: bool = False, share: bool = False
+) -> dict[str, Any]:
     """A bar a row of {label, value, said, href?, target?}; `said` is written beside it, a tick stands at the target."""
     top = max([*(row["value"] or 0 for row in rows), *(row.get("target") or 0 for row in rows), 1e-12])
     scale: dict[str, Any] = {"domain": [0, top * 1.4], "nice": False}
@@ -52,7 +61,7 @@ def bars(rows: Sequence[Row], *, axis: str, log: bool = False, target: str = "")
     floor: dict[str, Any] = {"x2": {"datum": 1}} if log else {}
     labels = {"field": "label", "type": "nominal", "sort": None, "title": None}
     linked: dict[str, Any] = {"href": {"field": "href"}} if any(row.get("href") for row in rows) else {}
-    ticks = {"grid": False, "tickCount": 4, "format": "~s"}
+    ticks = {"grid": False, "tickCount": 4, "format": ".0%" if share else "~s"}
 
     def x(name: str) -> dict[str, Any]:
         return {"field": name, "type": "quantitative", "scale": scale, "title": axis, "axis": ticks}
@@ -80,7 +89,7 @@ def stacked(rows: Sequence[Row], *, axis: str, kinds: Sequence[str]) -> dict[str
     order = {kind: number for number, kind in enumerate(kinds)}
     data = [{**row, "order": order[row["kind"]], "told": _told(row)} for row in rows]
     linked: dict[str, Any] = {"href": {"field": "href"}} if any(row.get("href") for row in rows) else {}
-    encoding = {
+    encoding: dict[str, Any] = {
         "y": {"field": "label", "type": "nominal", "sort": labels, "title": None},
         "x": {"field": "value", "type": "quantitative", "title": axis, "axis": {"grid": False, "tickCount": 4}},
         "color": {"field": "kind", "type": "nominal", "sort": list(kinds), "scale": {"domain": list(kinds)}},
@@ -100,7 +109,7 @@ def _told(row: Row) -> str:
 def histogram(
     rows: Sequence[Row], *, axis: str, limit: float | None = None, side: str = "", kept: Sequence[Row] = ()
 ) -> dict[str, Any]:
-    """Bars of {lo, hi, documents}; a line stands at the limit, and a curve of {at, kept} says what moving it would keep."""
+    """Bars of {lo, hi, documents}; a line stands at the limit; a curve of {at, kept} says what moving it would keep."""
     data = [{**row, "told": f"{row['lo']:.4g} to {row['hi']:.4g}: {row['documents']:,} documents"} for row in rows]
     x = {"field": "lo", "type": "quantitative", "title": axis, "axis": {"grid": False, "tickCount": 5}}
     encoding = {

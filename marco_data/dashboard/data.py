@@ -1,8 +1,8 @@
 """What a page is about: one stage of one family in a root, as it stands now.
 
-In: a root and a request's parameters, each of which is checked. Out: a `View`: the ledger, the stage that was built or is
-being built, and the addresses of other pages about the same. A root that is empty, half written or damaged gives a view
-that says so. Sums come from the ledger alone; nothing is counted here. Knows no HTML.
+In: a root and a request's parameters, each of which is checked. Out: a `View`: the ledger, the stage that was built
+or is being built, and the addresses of other pages about the same. A root that is empty, half written or damaged
+gives a view that says so. Sums come from the ledger alone; nothing is counted here. Knows no HTML.
 """
 
 import re
@@ -14,10 +14,10 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlencode
 
+from marco_data.committed import committed
 from marco_data.errors import MarcoError
 from marco_data.languages import LANGUAGES
 from marco_data.ledger_rows import LedgerRow
-from marco_data.committed import committed
 from marco_data.run_state import FOLDER, RunState, find_state
 from marco_data.stage import Stage, find_stage
 from marco_data.stage_ledger import StageLedger, read_ledger, so_far

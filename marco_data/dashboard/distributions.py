@@ -1,8 +1,8 @@
 """How figures of documents are spread: quality metrics beside their limits, language scores, duplicates, rejected text.
 
-In: columns of measure shards and sidecars, through `Lookup`. Out: plain JSON, which is kept under `runs/`, so that it is
-worked out once for a build. Of a large build some shards are read, those whose names' hashes come first, and how many of
-how many documents that were is part of the answer. Text is read of rejected answers alone.
+In: columns of measure shards and sidecars, through `Lookup`. Out: plain JSON, which is kept under `runs/`, so that it
+is worked out once for a build. Of a large build some shards are read, those whose names' hashes come first, and how
+many of how many documents that were is part of the answer. Text is read of rejected answers alone.
 """
 
 import json
@@ -104,11 +104,12 @@ def quality(lookup: Lookup, language: str, source: str | None) -> dict[str, Any]
         rules = [(limit, limits[limit]) for limit, _ in RULES if limit in limits]
         columns = ["source", "lid_language", "quality_words", *(f"quality_{r.split('_', 1)[1]}" for r, _ in rules)]
         numbers, total = shards_in_order(lookup, documents_of(language, source))
-        tables, rows, exempt = [], 0, config.get("exempt", [])
+        tables, seen, exempt = [], 0, config.get("exempt", [])
         for number in numbers:
-            if rows >= ENOUGH_DOCUMENTS:
+            if seen >= ENOUGH_DOCUMENTS:
                 break
             for table in rows_of(lookup, number, list(dict.fromkeys(columns)), language):
+                seen += table.num_rows if source is None else pc.sum(pc.equal(table["source"], source)).as_py() or 0
                 if "quality_words" not in table.column_names:
                     continue
                 wanted = pc.and_(
@@ -118,9 +119,10 @@ def quality(lookup: Lookup, language: str, source: str | None) -> dict[str, Any]
                     else pc.equal(table["source"], source),
                 )
                 tables.append(table.filter(wanted))
-                rows += tables[-1].num_rows
+        rows = sum(table.num_rows for table in tables)
+        told = {"documents": seen, "of": total, "judged": rows, "exempt": source in exempt}
         if not rows or not rules:
-            return {"documents": 0, "of": total, "metrics": {}, "exempt": source in exempt}
+            return {**told, "metrics": {}}
         table = pa.concat_tables(tables)
         values = {r: _floats(table[f"quality_{r.split('_', 1)[1]}"]) for r, _ in rules}
         broken = {r: _beyond(r, values[r], limit) for r, limit in rules}
@@ -128,7 +130,7 @@ def quality(lookup: Lookup, language: str, source: str | None) -> dict[str, Any]
         metrics = {
             r: _spread(r, values[r], limit, all_broken - broken[r] == 0, broken[r].astype(bool)) for r, limit in rules
         }
-        return {"documents": rows, "of": total, "metrics": metrics, "exempt": source in exempt}
+        return {**told, "metrics": metrics}
 
     return dict(kept_under_runs(lookup.storage, lookup.stage.folder, "quality", make, language, source))
 

@@ -1,8 +1,8 @@
 """Documents to read: those of a language, source and verdict, and everything that is known of one.
 
-In: verdicts and sidecars of a build, through `Lookup`. Out: places of documents in an order that is the same everywhere,
-and for one of them its answer, its text's beginning, its twin and where it lies in a shard. Text is read of what is
-shown. Knows no HTML.
+In: verdicts and sidecars of a build, through `Lookup`. Out: places of documents in an order that is the same
+everywhere, and for one of them its answer, its text's beginning, its twin and where it lies in a shard. Text is read
+of what is shown. Knows no HTML.
 """
 
 from collections.abc import Iterator
@@ -117,7 +117,7 @@ def _judged(lookup: Lookup, table: pa.Table) -> Iterator[tuple[int, str, str]]:
     """(row, verdict, reason) of rows; what the mix takes is found by the interval of each language and part."""
     seed = str(lookup.stage.recipe["seed"] or lookup.stage.recipe["family"])
     for batch in table.to_batches(max_chunksize=4096):
-        hashes = selection_hashes(batch["id"].to_pylist(), seed) if lookup.intervals else []
+        hashes = selection_hashes(batch["id"].to_pylist() if lookup.intervals else [], seed)
         for number, row in enumerate(batch.to_pylist()):
             if row["failed"] is not None:
                 yield row["row"], "failed", row["failed"]

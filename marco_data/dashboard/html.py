@@ -1,7 +1,7 @@
 """HTML of pages, documents, messages and the exported report: templates, filled.
 
-In: panels and what `documents` found. Out: HTML. The templates escape everything; what documents hold passes `text.shown`
-too. Charts are SVG in the page itself.
+In: panels and what `documents` found. Out: HTML. The templates escape everything; what documents hold passes
+`text.shown` too. Charts are SVG in the page itself.
 """
 
 import base64

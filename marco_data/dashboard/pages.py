@@ -1,7 +1,7 @@
 """The pages that are sums: tokens, stages, mixture, funnel, fertility, one language.
 
-In: a `View`. Out: panels. Every figure is one of the ledger's; what is done here is choosing, sorting and naming. The pages
-that look at documents' columns, at models' answers and at runs are in `pages_spread` and `pages_runs`.
+In: a `View`. Out: panels. Every figure is one of the ledger's; what is done here is choosing, sorting and naming. The
+pages that look at documents' columns, at models' answers and at runs are in `pages_spread` and `pages_runs`.
 """
 
 from collections.abc import Callable, Sequence
@@ -136,9 +136,11 @@ def tokens(root: Root, view: View) -> list[Panel]:
         name, script, branch, region = traits(row.language)
         filled = None if not row.wanted else 1 - row.shortfall / row.wanted
         table.append(
-            [language_link(view, row.language), name, tier[row.language], script, branch, region, row.wanted]
-            + [row.collected, row.synthesized, row.available, row.written, row.drawn, row.epochs or None]
-            + [row.shortfall, filled, " ".join(sorted(row.estimated))]
+            [
+                *(language_link(view, row.language), name, tier[row.language], script, branch, region, row.wanted),
+                *(row.collected, row.synthesized, row.available, row.written, row.drawn, row.epochs or None),
+                *(row.shortfall, filled, " ".join(sorted(row.estimated))),
+            ]
         )
     choices = [choice(view, "tokens", "sort", "Sort by", SORTS), choice(view, "tokens", "scale", "Scale", SCALES)]
     what = "drawn in training" if view.ledger and view.ledger.complete else "left so far, most of them estimated"
@@ -148,10 +150,10 @@ def tokens(root: Root, view: View) -> list[Panel]:
             "Tokens per language against target",
             columns,
             table,
-            f"A bar is the tokens {what}; a tick is what the recipe wants. Languages that the recipe wants equally much "
-            "of are of one tier. `estimated` names the columns that rest on bytes times the language's fertility; the "
+            f"A bar is the tokens {what}; a tick is what the recipe wants. Languages that it wants equally much of are "
+            "of one tier. `estimated` names the columns that rest on bytes times the language's fertility; the "
             "others are the tokenizer's own counts.",
-            charts.bars(drawn, axis="tokens", log=scale == "log", target="target") if drawn else None,
+            charts.bars(drawn, axis="tokens", log=scale == "log", target=True) if drawn else None,
             choices,
             "The recipe and the root have no language that fits.",
         )
@@ -262,7 +264,7 @@ def mixture(root: Root, view: View) -> list[Panel]:
             for row in own
         ]
         note = f"A bar is the share that came out, a tick the one that was {other}."
-        chart = charts.bars(drawn, axis="share of the stage", target="target") if drawn else None
+        chart = charts.bars(drawn, axis="share of the stage", target=True, share=True) if drawn else None
         panels.append(Panel(f"mixture-{kind}", title, columns, table, note, chart))
     return panels
 
@@ -346,40 +348,46 @@ def _reasons(view: View, rows: Sequence[LedgerRow], unit: str, units: Choice, la
     return Panel("reasons", "Why documents went", columns, table, note, chart, [units], "Nothing was dropped.")
 
 
-KINDS = ("written", "language", "quality", "dedup", "decontaminate", "mix", "other steps", "replaced", "failed", "open")
+VERDICTS = {"written": "kept", "replaced": "replaced", "failed": "failed", "open": ""}
 
 
 def _outcomes(view: View, rows: Sequence[LedgerRow], axis: str, unit: str, units: Choice, other: str) -> Panel:
     """Where everything went, by language or source."""
-    own, fixed = axis, "source" if axis == "language" else "language"
-    columns = [Column(axis, "text"), *(Column(kind) for kind in KINDS)]
+    fixed = "source" if axis == "language" else "language"
+    found = {reason.partition("/")[0] for row in rows for reason in row.dropped}
+    steps = [step for step in (view.ledger.steps if view.ledger else ()) if step in found]
+    kinds = ["written", *steps, *sorted(found - {*steps}), "replaced", "failed", "open"]
+    sums = [_pieces(row, kinds, unit) for row in rows]
+    kinds = [kind for kind in kinds if any(pieces[kind] for pieces in sums)]
     table, drawn = [], []
-    for row in rows:
+    for row, pieces in zip(rows, sums, strict=True):
         name = getattr(row, axis)
-        sums = dict.fromkeys(KINDS, 0)
-        sums["written"] = getattr(Amount(row.documents_written, row.bytes_written, row.written), unit)
-        sums["replaced"], sums["open"] = getattr(row.replaced, unit), getattr(row.pending, unit)
-        for reason, amount in row.dropped.items():
-            step = reason.partition("/")[0]
-            sums[step if step in KINDS else "other steps"] += getattr(amount, unit)
-        sums["failed"] = sum(getattr(amount, unit) for amount in row.failed.values())
-        verdict = {"written": "kept", "replaced": "replaced", "failed": "failed"}
         addresses = {
             kind: view.url(
                 "documents",
-                **{own: name, fixed: other},
-                verdict=verdict.get(kind, "dropped"),
-                reason=kind if kind in ("language", "quality", "dedup", "decontaminate", "mix") else None,
+                **{axis: name, fixed: other},
+                verdict=VERDICTS.get(kind, "dropped"),
+                reason=None if kind in VERDICTS else kind,
             )
-            for kind in KINDS
+            for kind in kinds
         }
         shown = language_link(view, name) if axis == "language" else Link(name, view.here("funnel", source=name))
-        table.append([shown, *(Link(n, addresses[kind]) if n else 0 for kind, n in sums.items())])
-        drawn += [{"label": name, "kind": k, "value": n, "href": addresses[k]} for k, n in sums.items() if n]
+        table.append([shown, *(Link(pieces[kind], addresses[kind]) if pieces[kind] else 0 for kind in kinds)])
+        drawn += [{"label": name, "kind": k, "value": pieces[k], "href": addresses[k]} for k in kinds if pieces[k]]
     note = "What is `open` no step has decided on yet. Click a piece of a bar to read its documents."
-    used = [kind for kind in KINDS if any(entry["kind"] == kind for entry in drawn)]
-    chart = charts.stacked(drawn, axis=unit, kinds=used) if drawn else None
+    chart = charts.stacked(drawn, axis=unit, kinds=kinds) if drawn else None
+    columns = [Column(axis, "text"), *(Column(kind) for kind in kinds)]
     return Panel(f"outcomes-{axis}", f"Where documents went, by {axis}", columns, table, note, chart, [units])
+
+
+def _pieces(row: LedgerRow, kinds: Sequence[str], unit: str) -> dict[str, int]:
+    sums = dict.fromkeys(kinds, 0)
+    sums["written"] = getattr(Amount(row.documents_written, row.bytes_written, row.written), unit)
+    sums["replaced"], sums["open"] = getattr(row.replaced, unit), getattr(row.pending, unit)
+    sums["failed"] = sum(getattr(amount, unit) for amount in row.failed.values())
+    for reason, amount in row.dropped.items():
+        sums[reason.partition("/")[0]] += getattr(amount, unit)
+    return sums
 
 
 # Fertility
@@ -404,8 +412,8 @@ def fertility(root: Root, view: View) -> list[Panel]:
     columns = [Column("language", "text"), Column("name", "text"), Column("tokens per byte", "number")]
     columns += [Column("bytes per token", "number"), Column("bytes measured"), Column("basis", "text")]
     note = (
-        "Measured on all text of the language that was tokenized. Where there is none, `basis` says what stands in: its "
-        "script's, that of all text, an earlier build's, or four bytes a token assumed."
+        "Measured on all text of the language that was tokenized. Where there is none, `basis` says what stands in: "
+        "its script's, that of all text, an earlier build's, or four bytes a token assumed."
     )
     chart = charts.bars(drawn, axis="tokens per byte") if drawn else None
     return [Panel("fertility", "Tokens per byte of text", columns, table, note, chart)]

@@ -16,7 +16,7 @@ FAILED_SHOWN = 50
 def progress(root: Root, view: View) -> list[Panel]:
     ledger = view.ledger
     work = runs.work_of(view.storage)
-    nodes = [node for node in (ledger.nodes if ledger else ())]
+    nodes = list(ledger.nodes) if ledger else []
     running = bool(ledger and ledger.running)
     table, drawn = [], []
     for node in nodes:
@@ -25,8 +25,10 @@ def progress(root: Root, view: View) -> list[Panel]:
         rate = own.rate if own else None
         share = node.done / node.tasks if node.tasks else None
         table.append(
-            [node.name, node.tasks, node.done, share, rate, runs.duration(own.seconds if own else None)]
-            + [runs.duration(left) if node.tasks is None or node.done < node.tasks else ""]
+            [
+                *(node.name, node.tasks, node.done, share, rate, runs.duration(own.seconds if own else None)),
+                runs.duration(left) if node.tasks is None or node.done < node.tasks else "",
+            ]
         )
         if node.tasks is not None:
             said = f"{short(node.done)} of {short(node.tasks)}"
@@ -39,7 +41,7 @@ def progress(root: Root, view: View) -> list[Panel]:
         f"{state} Rates and seconds of work are those of the newest run's log; `left` is for a node at its rate so far."
     )
     note += f" {waiting} nodes have not begun, and nobody knows yet how many tasks they will have." if waiting else ""
-    chart = charts.bars(drawn, axis="share of the tasks", target="target") if drawn else None
+    chart = charts.bars(drawn, axis="share of the tasks", target=True, share=True) if drawn else None
     failures = [[name, message] for name, own in sorted(work.items()) for message in own.failed][:FAILED_SHOWN]
     return [
         Panel("progress", "How far it is", columns, table, note, chart, empty="Nothing has begun."),

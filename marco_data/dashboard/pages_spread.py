@@ -1,7 +1,7 @@
 """The pages that look at documents' columns and at models' answers: quality, identification, duplicates, generated.
 
-In: a `View` and what `distributions` works out of it. Out: panels. Where a large build was sampled, the panel says how much
-of it was looked at.
+In: a `View` and what `distributions` works out of it. Out: panels. Where a large build was sampled, the panel says
+how much of it was looked at.
 """
 
 from typing import Any
@@ -75,8 +75,9 @@ def quality(root: Root, view: View) -> list[Panel]:
             f"{rule} of {language}" + (f" in {source}" if source else ""),
             [Column("from", "number"), Column("to", "number"), Column("documents")],
             one["bins"],
-            f"{looked} The dashed line is the limit, {side} {one['limit']:g}. The curve is the share of documents that all "
-            "limits together would keep if this one stood there. Figures beyond the last bar are counted in it.",
+            f"{looked} {found['judged']:,} of them have figures that count. The dashed line is the limit, {side} "
+            f"{one['limit']:g}. The curve is the share of documents that all limits together would keep if this one "
+            "stood there. Figures beyond the last bar are counted in it.",
             drawn,
             [Choice("Limit", rule, options)],
         ),
@@ -140,8 +141,8 @@ def identification(root: Root, view: View) -> list[Panel]:
             "Where the source says otherwise",
             [Column("declared", "text"), Column("found", "text"), Column("documents"), Column("of declared", "share")],
             confusions[:HIGHEST_PAIRS],
-            "Languages that sources state for their documents, beside those that were found. The chart has the pairs that "
-            "differ. A source that states none is not in it.",
+            "Languages that sources state for their documents, beside those that were found. The chart has the pairs "
+            "that differ. A source that states none is not in it.",
             charts.bars(cells, axis="documents") if cells else None,
             empty="No source states a language.",
         ),
@@ -215,8 +216,8 @@ def duplicates(root: Root, view: View) -> list[Panel]:
             "How alike near duplicates are",
             [Column("similarity", "text"), Column("counted"), Column("estimated")],
             [[label, *counts] for label, counts in sorted(similar.items())],
-            "Of a dropped document and the one that stays. Counted on shingles, or estimated from signatures where that is "
-            "sure enough.",
+            "Of a dropped document and the one that stays. Counted on shingles, or estimated from signatures where that "
+            "is sure enough.",
             charts.stacked(pieces, axis="documents", kinds=("counted", "estimated")) if pieces else None,
             empty="No near duplicates.",
         ),
@@ -275,7 +276,7 @@ def generated(root: Root, view: View) -> list[Panel]:
             [Link(v, view.here("generated", **{name: v})), n, yes, yes / n] for v, (n, yes) in sorted(sums.items()) if n
         ]
         kinds = [Column(name, "text"), Column("requested"), Column("accepted"), Column("share", "share")]
-        chart = charts.bars(drawn, axis="documents", target="target") if drawn else None
+        chart = charts.bars(drawn, axis="documents", target=True) if drawn else None
         note = "A bar is what was accepted, a tick what was asked for."
         panels.append(Panel(f"by-{name}", f"Accepted by {name}", kinds, shown, note, chart, empty=NO_MODEL))
     panels.append(Panel("requests", "Requests", columns, table, empty=NO_MODEL))

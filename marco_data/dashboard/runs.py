@@ -1,7 +1,7 @@
 """What goes on: how far each node of a build is and when it will be through, and the curves of training runs.
 
-In: the log of a run under `runs/`, the nodes of a ledger, and `training/*/metrics.jsonl`. Out: plain rows. A line that was
-cut off is passed over. Knows no HTML, and nothing of what the nodes do.
+In: the log of a run under `runs/`, the nodes of a ledger, and `training/*/metrics.jsonl`. Out: plain rows. A line
+that was cut off is passed over. Knows no HTML, and nothing of what the nodes do.
 """
 
 import json

@@ -1,8 +1,8 @@
 """The page's web server: addresses to pages, CSV and documents; nothing else, and only to names of this machine.
 
-In: a root. Out: an ASGI application, and a socket it listens on. Answers GET alone, refuses a `Host` it does not know (a
-page elsewhere may have its own name point here), and sends a Content-Security-Policy under which nothing but this server's
-own style sheet and script is loaded, whatever a document holds. A page that cannot be made says why.
+In: a root. Out: an ASGI application, and a socket it listens on. Answers GET alone, refuses a `Host` it does not know
+(a page elsewhere may have its own name point here), and sends a Content-Security-Policy under which nothing but this
+server's own style sheet and script is loaded, whatever a document holds. A page that cannot be made says why.
 """
 
 import socket
@@ -167,7 +167,7 @@ def listening(host: str, port: int, *, exactly: bool) -> socket.socket:
             opened.bind((host, number))
         except OSError as error:
             opened.close()
-            if isinstance(error, PermissionError) or isinstance(error, socket.gaierror):
+            if isinstance(error, PermissionError | socket.gaierror):
                 raise RecipeError(f"cannot listen at {host}:{number}: {error.strerror}") from None
             continue
         return opened
