@@ -155,13 +155,13 @@ def grid(rows: Sequence[Row], *, x: str, y: str) -> dict[str, Any]:
     across = list(dict.fromkeys(row["across"] for row in rows))
     down = list(dict.fromkeys(row["down"] for row in rows))
     data = [{**row, "told": f"{row['down']}, {row['across']}: {row['said']}"} for row in rows]
-    place = {
+    place: dict[str, Any] = {
         "x": {"field": "across", "type": "nominal", "sort": across, "title": x, "axis": {"orient": "top"}},
         "y": {"field": "down", "type": "nominal", "sort": down, "title": y},
     }
     linked: dict[str, Any] = {"href": {"field": "href"}} if any(row.get("href") for row in rows) else {}
-    strength = {"field": "strength", "type": "quantitative", "legend": None}
-    strength["scale"] = {"domain": [0, 1], "range": [0.03, 0.6]}
+    dark = {"domain": [0, 1], "range": [0.03, 0.6]}
+    strength = {"field": "strength", "type": "quantitative", "legend": None, "scale": dark}
     said = {"description": {"field": "told", "type": "nominal"}}
     cell = {"mark": {"type": "rect", "color": COLOURS[0]}, "encoding": {**place, **said, **linked, "opacity": strength}}
     word = {"mark": {"type": "text", "aria": False}, "encoding": {**place, **linked, "text": {"field": "said"}}}

@@ -14,9 +14,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from marco_data.evidence import Pair, pairs
-from marco_data.mix import selection_hashes
-from marco_data.nodes.mix import within
-from marco_data.records import KEPT, Record
+from marco_data.records import DROPPED, FAILED, KEPT, REPLACED, Record
 from marco_data.storage import row_of
 from marco_data.why import Answer, Lookup, Place, inert
 
@@ -114,25 +112,21 @@ def _replaced(lookup: Lookup, number: int, rows: int) -> pa.ChunkedArray:
 
 
 def _judged(lookup: Lookup, table: pa.Table) -> Iterator[tuple[int, str, str]]:
-    """(row, verdict, reason) of rows; what the mix takes is found by the interval of each language and part."""
-    seed = str(lookup.stage.recipe["seed"] or lookup.stage.recipe["family"])
+    """(row, verdict, reason) of rows."""
     for batch in table.to_batches(max_chunksize=4096):
-        hashes = selection_hashes(batch["id"].to_pylist() if lookup.intervals else [], seed)
-        for number, row in enumerate(batch.to_pylist()):
+        rows = batch.to_pylist()
+        passed = [row for row in rows if row["failed"] is row["replaced"] is row["reason"] is None]
+        named = [(row["id"], row["language"], row["source"]) for row in passed]
+        left = lookup.left_out(named) if lookup.intervals else [None] * len(passed)
+        why = {row["row"]: reason for row, reason in zip(passed, left, strict=True)}
+        for row in rows:
+            reason = row["reason"] or why.get(row["row"])
             if row["failed"] is not None:
-                yield row["row"], "failed", row["failed"]
+                yield row["row"], FAILED, row["failed"]
             elif row["replaced"] is not None:
-                yield row["row"], "replaced", ""
-            elif row["reason"] is not None:
-                yield row["row"], "dropped", row["reason"]
-            elif lookup.intervals:
-                interval = lookup.intervals.get((row["language"], lookup.part_of[row["source"]]))
-                if interval is not None and within(hashes[number : number + 1], interval)[0]:
-                    yield row["row"], KEPT, ""
-                else:
-                    yield row["row"], "dropped", "mix"
+                yield row["row"], REPLACED, ""
             else:
-                yield row["row"], KEPT, ""
+                yield row["row"], KEPT if reason is None else DROPPED, reason or ""
 
 
 def text_of(lookup: Lookup, place: Place, most: int) -> tuple[str | None, int]:

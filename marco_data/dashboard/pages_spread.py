@@ -216,8 +216,8 @@ def duplicates(root: Root, view: View) -> list[Panel]:
             "How alike near duplicates are",
             [Column("similarity", "text"), Column("counted"), Column("estimated")],
             [[label, *counts] for label, counts in sorted(similar.items())],
-            "Of a dropped document and the one that stays. Counted on shingles, or estimated from signatures where that "
-            "is sure enough.",
+            "Of a dropped document and the one that stays: counted on shingles, or estimated from signatures where "
+            "that is sure enough.",
             charts.stacked(pieces, axis="documents", kinds=("counted", "estimated")) if pieces else None,
             empty="No near duplicates.",
         ),
