@@ -77,6 +77,12 @@ def bars(
     if target:
         tick = {"type": "tick", "color": COLOURS[1], "thickness": 3, "height": {"band": 0.9}, "aria": False}
         layers.append({"mark": tick, "encoding": {"y": labels, "x": x("target")}})
+    if linked:  # a bar may be too thin to be hit: the whole row leads where it does
+        ends = {"x": {**x("value"), "datum": scale["domain"][1]}, "x2": {"datum": scale["domain"][0]}}
+        del ends["x"]["field"]
+        layers.append(
+            {"mark": {"type": "bar", "opacity": 0, "aria": False}, "encoding": {"y": labels, **ends, **linked}}
+        )
     for row in shown:
         row["end"] = max(row["value"] or (1 if log else 0), row.get("target") or 0)
         row["told"] = f"{row['label']}: {row['said']}"

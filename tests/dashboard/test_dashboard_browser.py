@@ -71,7 +71,7 @@ def test_every_page_opens_without_an_error_or_a_request_to_elsewhere(page: Any, 
 
 def test_a_click_on_a_bar_leads_to_documents_and_on_to_one_document(page: Any, site: str):
     page.goto(f"{site}/funnel")
-    bar = page.locator("#funnel-reasons svg a[href*='dedup%2Fnear'] path").first
+    bar = page.locator("#funnel-reasons svg a[href*='dedup%2Fnear'] path").last
     bar.click()
     page.wait_for_url("**/documents?**reason=dedup%2Fnear**")
     assert page.locator(".documents .reason").first.inner_text().startswith("dedup/near")
