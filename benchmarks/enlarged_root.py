@@ -71,8 +71,9 @@ def scaled_facts(facts: Any, times: int, key: str = "") -> Any:
 
 def _enlarged(small: Storage, large: Storage, node: str, record: Record, times: int) -> Record:
     data = record.data
-    if node in WITH_ROWS:
-        data = tuple(_repeated(small, large, file, times) for file in record.data)
+    if node in WITH_ROWS or node.startswith("generate_"):
+        often = times if node in WITH_ROWS else 1
+        data = tuple(_repeated(small, large, file, often) for file in record.data)
     return replace(record, data=data, counts=add_counts(_scaled(count, times) for count in record.counts))
 
 

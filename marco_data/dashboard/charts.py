@@ -59,7 +59,8 @@ def bars(
     if log:
         scale = {"type": "log", "domain": [1, max(top, 2) ** 1.4], "nice": False, "clamp": True}
     floor: dict[str, Any] = {"x2": {"datum": 1}} if log else {}
-    labels = {"field": "label", "type": "nominal", "sort": None, "title": None}
+    order = [row["label"] for row in rows]
+    labels = {"field": "label", "type": "nominal", "sort": order, "scale": {"domain": order}, "title": None}
     linked: dict[str, Any] = {"href": {"field": "href"}} if any(row.get("href") for row in rows) else {}
     ticks = {"grid": False, "tickCount": 4, "format": ".0%" if share else "~s"}
 

@@ -92,7 +92,7 @@ def places(lookup: Lookup, wanted: Filter) -> Iterator[Place]:
         if wanted.part:
             sources = [source for source, part in lookup.part_of.items() if part == wanted.part]
             table = table.filter(pc.is_in(table["source"], pa.array(sources, pa.string())))
-        for row, verdict, why in _judged(lookup, table):
+        for row, verdict, why in _judged(lookup, table.filter(_may_be(table, wanted))):
             if wanted.verdict in ("", verdict) and (not wanted.reason or f"{why}/".startswith(f"{wanted.reason}/")):
                 yield Place(number, row)
 
@@ -102,6 +102,20 @@ def _counts(record: Record, wanted: Filter) -> bool:
     return any(
         wanted.language in ("", c.language) and wanted.source in ("", c.source) for c in record.counts if c.documents
     )
+
+
+def _may_be(table: pa.Table, wanted: Filter) -> pa.ChunkedArray:
+    """Rows that a filter may let through, before anything is asked of each: most are not looked at one by one."""
+    told = pc.coalesce(table["failed"], table["reason"])
+    if wanted.reason:
+        by_mix = f"{wanted.reason}/".startswith("mix/")
+        known = pc.or_(pc.equal(told, wanted.reason), pc.starts_with(told, f"{wanted.reason}/"))
+        return pc.fill_null(known, by_mix)
+    if wanted.verdict == FAILED:
+        return pc.is_valid(table["failed"])
+    if wanted.verdict == REPLACED:
+        return pc.is_valid(table["replaced"])
+    return pc.is_null(told) if wanted.verdict == KEPT else pc.fill_null(pc.is_valid(table["id"]), True)
 
 
 def _replaced(lookup: Lookup, number: int, rows: int) -> pa.ChunkedArray:
