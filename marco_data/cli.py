@@ -21,6 +21,7 @@ from marco_data.catalog import Choice, parse_fields, resolve
 from marco_data.cli_build import Machines, build_stage, plan_of, reachable, retry, say
 from marco_data.cli_dashboard import dashboard
 from marco_data.cli_duplicates import duplicates
+from marco_data.cli_ledger import ledger, stats
 from marco_data.cli_prompts import export_completions, prompts
 from marco_data.cli_train_convert import export, upcycle
 from marco_data.cli_train_data import (
@@ -60,7 +61,7 @@ from marco_data.plan import plan_nodes, plan_object, plan_sources
 from marco_data.plan_generation import check_generation, estimates
 from marco_data.recipe import load_recipe
 from marco_data.records import Record
-from marco_data.report import describe, print_books, print_estimates, print_plan, stats_object
+from marco_data.report import describe, print_estimates, print_plan
 from marco_data.report_evidence import print_pair
 from marco_data.stage import find_stage
 from marco_data.storage import DISK_FULL, Storage
@@ -187,27 +188,8 @@ def _target(target: str, choice: Choice) -> Choice:
     return Choice(None, choice.family, Path(target), *list(vars(choice).values())[3:])
 
 
-@app.command()
-def stats(
-    stage: StageNumber,
-    family: Family = "sample",
-    recipe: RecipeOption = None,
-    root: Root = "./marco-out",
-    languages: Languages = None,
-    input: Inputs = None,
-    field: Fields = None,
-    budget: Budget = None,
-    json_output: Json = False,
-) -> None:
-    """The books of a built stage: documents by outcome and reason, tokens by language and part."""
-    choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []))
-    built, storage = built_stage(choice, root)
-    report = stats_object(built, storage)
-    if json_output:
-        print(json.dumps(report, ensure_ascii=False))
-    else:
-        print_books(report, built)
-    raise typer.Exit(0 if built.balanced else 1)
+app.command()(stats)
+app.command()(ledger)
 
 
 @app.command()

@@ -59,9 +59,11 @@ class Executor(Protocol):
 
 
 class Announcing(Protocol):
-    """Told, before a node starts, of the tasks it has; says so to those who look at the run from outside."""
+    """Told of the tasks of each node and of their records; says so to those who look at the run from outside."""
 
     def node(self, node: Node, tasks: Sequence[Task], *, there: bool) -> None: ...
+
+    def record(self, record: Record) -> None: ...
 
 
 class Progress(Protocol):
@@ -293,7 +295,9 @@ def run(
                 if records is None:
                     for note in node.notes(context) if chosen else ():
                         progress.say(note)
-                    records = _run_node(node, chosen, tasks, storage, executor, progress, log, interrupts, result)
+                    records = _run_node(
+                        node, chosen, tasks, storage, executor, progress, log, interrupts, result, announced
+                    )
                 else:
                     progress.node(node, len(tasks), 0)
                 result.records[node.name] = records
@@ -333,6 +337,7 @@ def _run_node(
     log: "_RunLog",
     interrupts: Interrupts,
     result: Run,
+    announced: Announcing | None,
 ) -> list[Record]:
     there = set(storage.names(node.folder))
     records: dict[str, Record] = {}
@@ -340,6 +345,8 @@ def _run_node(
         record = load_record(storage, node.folder, task.key) if f"{task.key}.json" in there else None
         if record is not None:
             records[task.key] = record
+            if announced is not None:
+                announced.record(record)
     pending = [task for task in chosen if task.key not in records]
     progress.node(node, len(tasks), len(pending))
     result.ran[node.name] += len(pending)
@@ -355,6 +362,8 @@ def _run_node(
             progress.done(done)
             if done.record is not None:
                 records[done.task.key] = done.record
+                if announced is not None:
+                    announced.record(done.record)
             else:
                 result.failures.append(
                     Failure(node.name, done.task.key, done.error or "", *_where(done.task), done.trace or "")
@@ -413,7 +422,8 @@ def records_of(storage: Storage, manifest: str) -> list[Record] | None:
 def write_manifest(storage: Storage, node: Node, tasks: Sequence[Task], records: Sequence[Record]) -> None:
     """One file for what may be a million: later runs and every table read this instead of each record."""
     name = manifest_name(node, tasks)
-    texts = [json.dumps(asdict(r), sort_keys=True, ensure_ascii=False) for r in records]
+    # `vars`, not `asdict`, which copies whatever a record holds: of a million records that is minutes.
+    texts = [json.dumps(vars(r), default=vars, sort_keys=True, ensure_ascii=False) for r in records]
     table = pa.table({"key": [r.key for r in records], "record": texts}, schema=MANIFEST)
     stem = name.removesuffix(".json").replace("/manifest-", "/records-")
     file = write_parquet(storage, stem, [table], MANIFEST)

@@ -24,9 +24,12 @@ class Interrupts:
             self._before = signal.signal(signal.SIGINT, self._hear)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
+        # The whole group hears Ctrl-C: workers that end sooner make errors on the way out, which are not the reason.
+        if self.asked and isinstance(error, Exception):
+            raise KeyboardInterrupt from error
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.asked = True

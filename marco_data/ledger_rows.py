@@ -49,10 +49,11 @@ class LedgerRow:
     """One source of a part in one language; in sums, what was summed over is "".
 
     Tokens, but where a name says otherwise. `collected` is what was read, `synthesized` what models wrote and their
-    makers accepted; `after` is what is left of both after each step. `available` is what the mix could take (each document
-    once), `selected` what it took, `written` what lies in the shards, `drawn` what a trainer sees of it in `epochs`
-    rounds. `wanted` is None where the recipe has no budget; `shortfall` is what of it the text there is cannot fill.
-    `estimated` names the fields that rest on bytes times fertility.
+    makers accepted; `after` is what is left of both after each step. `available` is what the mix could take (each
+    document once), `selected` what it took, `written` what lies in the shards, `drawn` what a trainer sees of it in
+    `epochs` rounds. `wanted` is None where the recipe has no budget; `shortfall` is what of it the text there is cannot
+    fill (what is left because the next document did not fit is none). `estimated` names the fields that rest on bytes
+    times fertility; of `after` also the steps, `after.quality`.
     """
 
     language: str = ""
@@ -147,7 +148,9 @@ def sum_rows(rows: Sequence[LedgerRow], names: Mapping[str, str]) -> LedgerRow:
     numbers = {name: sum(getattr(row, name) for row in rows) for name in PLAIN if name != "wanted"}
     known = [row.wanted for row in rows if row.wanted is not None]
     return LedgerRow(
-        **names,
+        language=names.get("language", ""),
+        part=names.get("part", ""),
+        source=names.get("source", ""),
         **numbers,
         wanted=sum(known) if known else None,
         after=dict(after),
@@ -301,12 +304,15 @@ class _Flow:
         tokens = self.tokenized.tokens + gone.tokens + undecided.tokens
         # No source is both read and generated, but in a pipeline of the user's own.
         divided = _divided(tokens, {"read": self.read.bytes, "generated": self.generated.bytes})
-        after, left = {}, tokens
+        after, left, guessed = {}, tokens, gone.tokens + undecided.tokens
+        rough, rough_after = guessed > 0, []
         for step in steps:
             leaving = [a for reason, a in (*dropped.items(), *failed.items()) if _step(reason) == step]
-            left -= sum(a.tokens for a in leaving) + (replaced.tokens if step == REPLACE else 0)
+            lost = sum(a.tokens for a in leaving) + (replaced.tokens if step == REPLACE else 0)
+            left -= lost
             after[step] = left
-        rough = gone.tokens + undecided.tokens > 0
+            guessed -= lost if step != MIX else 0
+            rough_after += [f"after.{step}"] if guessed else []
         return LedgerRow(
             language=language,
             part=part,
@@ -328,7 +334,7 @@ class _Flow:
             written=self.kept.tokens,
             estimated=frozenset(
                 [
-                    *(["after"] if rough else []),
+                    *(["after", *rough_after] if rough else []),
                     *(["collected"] if rough and self.read.bytes else []),
                     *(["synthesized"] if rough and self.generated.bytes else []),
                     *(["dropped"] if any(a.bytes for a in early.values()) else []),
@@ -342,55 +348,57 @@ class _Flow:
 
 def _divided(total: int, weights: Mapping[str, int]) -> dict[str, int]:
     """`total` in the proportion of `weights`; all of it to the first where they are 0."""
-    if not sum(weights.values()):
-        return {name: total if i == 0 else 0 for i, name in enumerate(weights)}
+    heavy = [name for name, weight in weights.items() if weight] or list(weights)[:1]
+    if len(heavy) == 1:
+        return {name: total if name == heavy[0] else 0 for name in weights}
     return largest_remainder(total, {name: Fraction(weight) for name, weight in weights.items()})
 
 
-def _with_plan(rows: dict[tuple[str, str, str], LedgerRow], material: Material) -> list[LedgerRow]:
+Place = tuple[str, str, str]  # (language, part, source)
+
+
+def _with_plan(rows: dict[Place, LedgerRow], material: Material) -> list[LedgerRow]:
     """The rows with what the mix wants and takes of each, and rows for what is wanted and not there at all.
 
     The mix asks by language and part. Of several sources each bears what is wanted and what is short in the proportion
     of what it has.
     """
-    known = bool(material.mix)
     available: dict[Key, int] = defaultdict(int)
-    for row in rows.values():
+    places: dict[Key, list[Place]] = defaultdict(list)
+    for place, row in rows.items():
+        places[row.language, row.part].append(place)
         if row.part:
             available[row.language, row.part] += row.available
-    allocation = allocation_of(material.mix) if known else _expected(material, available)
-    asked = {(share.language, share.part): (share.requested, share.shortfall) for share in allocation.shares}
-    by_part: dict[str, int] = defaultdict(int)
-    for (_, part), (requested, _) in asked.items():
-        by_part[part] += requested
-    for total in allocation.parts:
-        if left := total.requested - by_part[total.part]:  # it lists no language, and has text in none
-            asked[ANY, total.part] = (left, left)
-    sources: dict[Key, list[tuple[str, str, str]]] = defaultdict(list)
-    for key in rows:
-        sources[key[:2]].append(key)
-    named = {part: (settings.sources or (part,))[0] for part, settings in material.mixture.items()}
-    for key, (requested, _) in asked.items():
-        if requested and key not in sources:
-            place = (*key, named[key[1]])
-            rows[place] = LedgerRow(*place, after=dict.fromkeys(material.steps, 0))
-            sources[key].append(place)
-    for key, places in sources.items():
-        requested, short = asked.get(key, (0, 0))
-        has = {"\0".join(place): rows[place].available or 0 for place in places}
-        wants, lacks = _divided(requested, has), _divided(short, has)
-        for place in places:
-            name = "\0".join(place)
-            rough = {"shortfall"} if not known and short else set()
-            rows[place] = replace(
-                rows[place],
-                wanted=wants[name] if material.recipe["budget"] is not None else None,
-                shortfall=lacks[name] if material.recipe["budget"] is not None else 0,
-                estimated=rows[place].estimated | rough,
-            )
-    if known:
+    allocation = allocation_of(material.mix) if material.mix else _expected(material, available)
+    asked = _asked(allocation)
+    for (language, part), (requested, _) in asked.items():
+        if requested and (language, part) not in places:
+            source = (material.mixture[part].sources or (part,))[0]
+            empty = dict.fromkeys(material.steps, 0)
+            rows[language, part, source] = LedgerRow(language=language, part=part, source=source, after=empty)
+            places[language, part].append((language, part, source))
+    if material.recipe["budget"] is not None:
+        for key, mine in places.items():
+            requested, short = asked.get(key, (0, 0))
+            has = {source: rows[*key, source].available for _, _, source in mine}
+            wants, lacks = _divided(requested, has), _divided(short, has)
+            rough = {"shortfall"} if short and not material.mix else set()
+            for place in mine:
+                estimated = rows[place].estimated | rough
+                wanted, shortfall = wants[place[2]], lacks[place[2]]
+                rows[place] = replace(rows[place], wanted=wanted, shortfall=shortfall, estimated=estimated)
+    if material.mix:
         _draw(rows, allocation, material.mix)
     return [rows[place] for place in sorted(rows)]
+
+
+def _asked(allocation: Allocation) -> dict[Key, tuple[int, int]]:
+    """(wanted, short) by language and part; of a part that lists no language and has text in none, under ANY."""
+    asked = {(share.language, share.part): (share.requested, share.shortfall) for share in allocation.shares}
+    for total in allocation.parts:
+        if left := total.requested - sum(share.requested for share in allocation.shares if share.part == total.part):
+            asked[ANY, total.part] = (left, left)
+    return asked
 
 
 def _expected(material: Material, available: Mapping[Key, int]) -> Allocation:
@@ -398,17 +406,17 @@ def _expected(material: Material, available: Mapping[Key, int]) -> Allocation:
     return allocate(available, material.mixture, material.recipe["budget"], languages=material.recipe["languages"])
 
 
-def _draw(rows: dict[tuple[str, str, str], LedgerRow], allocation: Allocation, mix: Mapping[str, Any]) -> None:
+def _draw(rows: dict[Place, LedgerRow], allocation: Allocation, mix: Mapping[str, Any]) -> None:
     """What a trainer sees of each source: the draw of its language and part, by the tokens of a round."""
     rounds: dict[Key, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    taken: dict[tuple[str, str, str], int] = defaultdict(int)
+    taken: dict[Place, int] = defaultdict(int)
     for chosen in mix["sources"]:
-        place = (chosen["language"], chosen["part"], chosen["source"])
-        rounds[place[:2]][chosen["source"]] += chosen["tokens"] * chosen["repeats"]
-        taken[place] += chosen["tokens"]
-    for key, drawn in drawn_of(allocation, intervals_of(mix)).items():
-        for source, tokens in _divided(drawn, rounds[key]).items():
-            place = (*key, source)
+        language, part, source = chosen["language"], chosen["part"], chosen["source"]
+        rounds[language, part][source] += chosen["tokens"] * chosen["repeats"]
+        taken[language, part, source] += chosen["tokens"]
+    for (language, part), drawn in drawn_of(allocation, intervals_of(mix)).items():
+        for source, tokens in _divided(drawn, rounds[language, part]).items():
+            place = (language, part, source)
             rows[place] = replace(rows[place], drawn=tokens, selected=taken[place])
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from marco_data.catalog import Choice, resolve
+from marco_data.recipe import Recipe
 from marco_data.stage import Stage, load_stage
 from marco_data.storage import Storage
 
@@ -44,7 +45,13 @@ StageNumber = Annotated[int, typer.Argument(min=1, max=9, help="Curriculum stage
 def built_stage(choice: Choice, root: str) -> tuple[Stage, Storage]:
     """The build a command asks about: the newest of a stage, or that of the recipe the options describe."""
     storage = Storage(root)
-    described = choice.recipe or choice.inputs or choice.languages or choice.budget
-    recipe = resolve(choice) if described else None
-    family = recipe.family if recipe else choice.family
+    family, recipe = described(choice)
     return load_stage(storage, family, recipe.stage if recipe else choice.stage, recipe), storage
+
+
+def described(choice: Choice) -> tuple[str, Recipe | None]:
+    """The family a command asks about, and the recipe where its options describe one."""
+    if choice.recipe or choice.inputs or choice.languages or choice.budget:
+        recipe = resolve(choice)
+        return recipe.family, recipe
+    return choice.family, None

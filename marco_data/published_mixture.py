@@ -2,8 +2,8 @@
 
 In: `published_mixture.csv`, per cent of each of the four stages by category and by language, read off the charts of
 the Marco-MoE report (arXiv 2604.25578; github.com/AIDC-AI/Marco-LLM, Marco-MoE/README.md). The charts round: the
-languages of stage 2 sum to 31.3 and not to 30. They do not divide the multilingual category, and give no share of English. Out:
-shares of a stage. Which of a recipe's parts make up a category is the column `parts`. Knows no build.
+languages of stage 2 sum to 31.3 and not to 30. They do not divide the multilingual category, and give no share of
+English. Out: shares of a stage. Which of a recipe's parts make up a category is the column `parts`. Knows no build.
 """
 
 import csv

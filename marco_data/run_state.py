@@ -11,18 +11,18 @@ it was; the next one of the same stage takes its place, and the stage's manifest
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from marco_data.dataset import Node, Task
 from marco_data.execute import manifest_name
+from marco_data.kept_sums import FOLDER as FOLDER
+from marco_data.kept_sums import KEYS, KeptSums
 from marco_data.recipe import Recipe
+from marco_data.records import Record
 from marco_data.storage import Storage, canonical_json, write_parquet
-
-FOLDER = "runs/now"
-KEYS = pa.schema([("key", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -60,21 +60,27 @@ class RunState:
 
 @dataclass
 class Announced:
-    """The run's own side: says what it works on as it goes."""
+    """The run's own side: says what it works on, and what it has come to, as it goes."""
 
     storage: Storage
     state: RunState
-    written: list[str] = field(default_factory=list)
+    sums: KeptSums | None = None
+    looked: float = 0.0
+    every: float = 10.0  # seconds between two looks at whether the sums are worth writing
 
     @staticmethod
     def of(recipe: Recipe, nodes: Sequence[Node], storage: Storage) -> "Announced":
         run = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
         known = tuple(NodeState(node.name, node.kind, node.folder) for node in nodes)
         state = RunState(run, recipe.family, recipe.stage, recipe.digest, recipe.recorded, known)
+        before = find_state(storage, recipe.family, recipe.stage, recipe.digest)
         announced = Announced(storage, state)
         announced._write()
         for name in _names(recipe.family, recipe.stage, recipe.digest):
             storage.replace(f"{FOLDER}/{name}", canonical_json({"state": state.path}))
+        if before is not None and before.run != run:
+            _remove_keys(storage, before)
+            storage.remove(before.path)
         return announced
 
     def node(self, node: Node, tasks: Sequence[Task], *, there: bool) -> None:
@@ -87,6 +93,16 @@ class Announced:
         nodes = tuple(now if old.name == node.name else old for old in self.state.nodes)
         self.state = RunState(**{**vars(self.state), "nodes": nodes})
         self._write()
+        self.sums = None if there else KeptSums(node.name, node.folder)
+
+    def record(self, record: Record) -> None:
+        """A task of the node is committed: its counts, so that who looks need not read a million records first."""
+        if self.sums is None:
+            return
+        self.sums.add(record.counts, [record.key])
+        if time.monotonic() - self.looked > self.every:
+            self.looked = time.monotonic()
+            self.sums.write(self.storage)
 
     def _write(self) -> None:
         self.storage.replace(self.state.path, canonical_json(asdict(self.state)))
@@ -105,9 +121,14 @@ def end_state(storage: Storage, recipe: Recipe, folder: str) -> None:
     if state is None:
         return
     storage.replace(state.path, canonical_json(asdict(RunState(**{**vars(state), "ended": folder}))))
-    for node in state.nodes:
-        if node.keys is not None and storage.exists(node.keys):
-            storage.remove(node.keys)
+    _remove_keys(storage, state)
+
+
+def _remove_keys(storage: Storage, state: RunState) -> None:
+    """Also those of the earlier rounds of a node that works in rounds."""
+    for name in storage.names(FOLDER):
+        if name.startswith(f"{state.run}-") and name.endswith(".parquet"):
+            storage.remove(f"{FOLDER}/{name}")
 
 
 def _names(family: str, stage: int, digest: str | None) -> list[str]:

@@ -17,12 +17,13 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from marco_data.committed import Committed, committed, sums_in
+from marco_data.committed import Committed, committed, counts_at, keys_so_far, sums_in
 from marco_data.execute import records_of
 from marco_data.ledger_rows import (
+    ANY,
     PLAIN,
     Amount,
     Fertility,
@@ -33,11 +34,25 @@ from marco_data.ledger_rows import (
     rows_of,
     sum_rows,
 )
+from marco_data.nodes.written import spent
 from marco_data.recipe import Recipe
-from marco_data.records import Count
+from marco_data.records import Count, Record
 from marco_data.run_state import RunState, find_state
 from marco_data.stage import Stage, counts_of_books, load_stage
 from marco_data.storage import Storage
+
+__all__ = [
+    "ANY",
+    "AXES",
+    "Amount",
+    "Axis",
+    "Fertility",
+    "LedgerRow",
+    "MixtureRow",
+    "StageLedger",
+    "read_ledger",
+    "stage_so_far",
+]
 
 Axis = Literal["language", "part", "source"]
 AXES: tuple[Axis, ...] = ("language", "part", "source")
@@ -139,9 +154,13 @@ def read_ledger(storage: Storage, family: str, stage: int, recipe: Recipe | None
 
     Raises RecipeError where there is neither.
     """
-    state = find_state(storage, family, stage, recipe.digest if recipe else None)
+    digest = recipe.digest if recipe else None
+    state = find_state(storage, family, stage, digest)
     if state is not None and state.ended is None:
-        return _of_run(storage, state)
+        found = _of_run(storage, state)
+        now = find_state(storage, family, stage, digest)
+        if now is not None and (now.run, now.ended) == (state.run, None):  # else it ended while it was looked at
+            return found
     return _of_stage(storage, load_stage(storage, family, stage, recipe))
 
 
@@ -154,8 +173,7 @@ def _of_stage(storage: Storage, built: Stage) -> StageLedger:
     tokenized: Sequence[Count] = ()
     if tokenize is not None:
         manifest = storage.read_json(tokenize["manifest"]) if tokenize["manifest"] else None
-        records = [] if manifest else built.records(storage, "tokenize")
-        tokenized = sums_in(manifest) if manifest else [c for r in records for c in r.counts]
+        tokenized = sums_in(manifest) if manifest else counts_at(storage, tokenize["records"])
     earlier = _earlier(storage, tokenize["folder"]) if tokenize and not built.complete else ()
     return _ledger(built, tokenized, earlier, nodes, _digest_of(storage, built), running=False)
 
@@ -168,10 +186,20 @@ def _of_run(storage: Storage, state: RunState) -> StageLedger:
     return _ledger(so_far(storage, state, nodes), tokenized, earlier, nodes, state.digest, running=True)
 
 
+def stage_so_far(storage: Storage, state: RunState) -> Stage:
+    """What a build under way would leave if it stopped now."""
+    nodes = [committed(storage, node) for node in state.nodes]
+    shards = [shard for record in _records(storage, state, "shards") for shard in record.facts["shards"]]
+    return replace(
+        so_far(storage, state, nodes),
+        shards=tuple(sorted(shards, key=lambda s: str(s["prefix"]))),
+        requests=tuple(row.to_row() for row in spent(_records(storage, state, "generate"))),
+    )
+
+
 def so_far(storage: Storage, state: RunState, nodes: Sequence[Committed]) -> Stage:
-    """What a build under way would leave if it stopped now; shards and requests are not looked up."""
-    mix = next((node for node in state.nodes if node.name == "mix"), None)
-    records = records_of(storage, mix.manifest) if mix is not None and mix.manifest else None
+    """Of the same what the ledger needs: neither shards nor requests."""
+    mix = _records(storage, state, "mix")
     return Stage(
         family=state.family,
         stage=state.stage,
@@ -180,8 +208,19 @@ def so_far(storage: Storage, state: RunState, nodes: Sequence[Committed]) -> Sta
         recipe=state.recipe,
         nodes={},
         counts=counts_of_books({node.name: node.counts for node in nodes}),
-        mix=records[0].facts if records else {},
+        mix=mix[0].facts if mix else {},
     )
+
+
+def _records(storage: Storage, state: RunState, kind: str) -> list[Record]:
+    """The records committed so far by the nodes of a kind."""
+    found: list[Record] = []
+    for node in state.nodes:
+        if node.kind == kind and node.manifest is not None:
+            whole = records_of(storage, node.manifest)
+            paths = [f"{node.folder}/{key}.json" for key in (keys_so_far(storage, node) if whole is None else ())]
+            found += [Record.from_json(data) for data in storage.read_many(paths)] if whole is None else whole
+    return found
 
 
 def _ledger(

@@ -7,6 +7,7 @@ The record last: it is created only if it does not exist, and its existence mean
 
 import errno
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -107,6 +108,25 @@ class Storage:
         except FileNotFoundError:
             return None
 
+    def read_many(self, paths: Sequence[str]) -> list[bytes]:
+        """The bytes of those of `paths` that are there, in their order; elsewhere many are asked for at once."""
+        if self._local is not None:
+            base, local = str(self._local), []
+            for path in paths:
+                with (
+                    suppress(FileNotFoundError),
+                    io.FileIO(f"{base}/{path}") as file,
+                ):  # a Path costs as much as reading
+                    local.append(file.readall())
+            return local
+        filesystem, base = self._remote()
+        full = [f"{base}/{path}" for path in paths]
+        answers = filesystem.cat(full, on_error="return") if full else {}
+        for answer in answers.values():
+            if isinstance(answer, Exception) and not isinstance(answer, FileNotFoundError):
+                raise answer
+        return [answers[path] for path in full if isinstance(answers.get(path), bytes)]
+
     def read_json(self, path: str) -> Any | None:
         data = self.read(path)
         return None if data is None else json.loads(data)
@@ -139,7 +159,8 @@ class Storage:
         """Sorted names of the entries of a folder (empty where there is none)."""
         try:
             if self._local is not None:
-                return sorted(entry.name for entry in (self._local / folder).iterdir())
+                with os.scandir(self._local / folder) as entries:  # of a million records; a Path each takes seconds
+                    return sorted(entry.name for entry in entries)
             filesystem, base = self._remote()
             return sorted(Path(p).name for p in filesystem.ls(f"{base}/{folder}", detail=False))
         except FileNotFoundError:

@@ -164,3 +164,21 @@ def test_an_interrupt_whose_exception_was_dropped_is_heard_all_the_same():
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_what_breaks_because_of_an_interrupt_is_told_as_the_interrupt():
+    def breaks(*, after_an_interrupt: bool) -> None:
+        with Interrupts():
+            if after_an_interrupt:
+                with suppress(KeyboardInterrupt):
+                    signal.raise_signal(signal.SIGINT)
+            raise OSError("the raylet has gone")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            breaks(after_an_interrupt=True)
+        with pytest.raises(OSError, match="raylet"):
+            breaks(after_an_interrupt=False)
+    finally:
+        signal.signal(signal.SIGINT, before)

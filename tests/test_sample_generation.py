@@ -43,6 +43,23 @@ def why(root: Path, *terms: str) -> list[dict[str, Any]]:
     return done.lines
 
 
+def test_the_ledger_has_every_document_that_was_generated_and_every_token_that_was_accepted(
+    root: Path, stats: dict[str, Any]
+) -> None:
+    found = marco("ledger", 4, "--root", root, "--json").json
+    for row in found["rows"]:
+        out = [*row["dropped"].values(), *row["failed"].values(), row["replaced"], row["pending"]]
+        assert row["collected"] + row["synthesized"] == sum(a["tokens"] for a in out) + row["written"]
+        assert row["documents_read"] + row["documents_synthesized"] == (
+            sum(a["documents"] for a in out) + row["documents_written"]
+        )
+    documents = stats["documents"]
+    assert found["total"]["documents_synthesized"] == documents["generated"] > 0
+    assert found["total"]["replaced"]["documents"] == documents["replaced"] > 0
+    assert found["total"]["synthesized"] == sum(row["accepted_tokens"] for row in stats["requests_by"])
+    assert found["steps"][-2:] == ["replace", "mix"]
+
+
 @pytest.fixture(scope="module")
 def seeds(root: Path, stats: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What `why` says of every seed, by its name."""
