@@ -44,6 +44,9 @@ def train(
     peak_flops: Annotated[
         float | None, typer.Option(help="FLOP/s of one GPU, for MFU; known for A100, H100 and H200.")
     ] = None,
+    gpu_memory: Annotated[
+        float | None, typer.Option(min=0, help="GB of one GPU: refuse what takes more, by estimate.")
+    ] = None,
     stop_after: Annotated[int | None, typer.Option(min=1, help="End after so many iterations, to go on later.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check data, layout and schedule; train nothing.")] = False,
     verify: Verify = False,
@@ -57,11 +60,32 @@ def train(
     rank = int(os.environ.get("RANK", "0"))
     world = int(os.environ["WORLD_SIZE"]) if started else (ranks if dry_run and ranks else nproc)
     try:
-        planned = _planned(stages, family, recipe, root, world, ep, micro_batch, recompute, verify)
+        folder = out or Path(root) / "training" / f"{family}-{stages.replace(',', '-')}"
+        begun = any(not path.suffix for path in folder.glob("iteration-*"))  # `.partial` ones begin nothing
+        planned = _planned(
+            stages,
+            family,
+            recipe,
+            root,
+            ranks=world,
+            ep=ep,
+            micro_batch=micro_batch,
+            recompute=recompute,
+            verify=verify,
+            initial=None if begun else initial,
+            gpu_memory=gpu_memory,
+        )
+        has_torch = importlib.util.find_spec("torch") is not None
+        if begun and has_torch and not started:  # torch takes seconds, which a run that begins is spared
+            from marco_data.train.loop import check_resumable
+
+            check_resumable(folder, planned.plan, planned.settings)
         if dry_run:
-            _print(planned, world, ep, json_output)
+            if begun and not has_torch:
+                say(f"warning: the checkpoints in `{folder}` are not checked: that needs torch")
+            _print(planned, folder, world, ep, json_output)
             return
-        if importlib.util.find_spec("torch") is None:
+        if not has_torch:
             raise RecipeError("the trainer needs torch", hint="uv pip install -c constraints.txt -e '.[train]'")
         if not started and nproc > 1:
             launch = [
@@ -78,7 +102,6 @@ def train(
         from marco_data.train.loop import Running
         from marco_data.train.start import start
 
-        folder = out or Path(root) / "training" / f"{family}-{stages.replace(',', '-')}"
         running = Running(
             folder=folder,
             micro_batch=micro_batch,
@@ -115,17 +138,7 @@ def stage_numbers(text: str) -> list[int]:
     return found
 
 
-def _planned(
-    stages: str,
-    family: str,
-    recipe: Path | None,
-    root: str,
-    ranks: int,
-    ep: int,
-    micro_batch: int,
-    recompute: bool,
-    verify: bool,
-) -> Any:
+def _planned(stages: str, family: str, recipe: Path | None, root: str, *, verify: bool, **running: Any) -> Any:
     pipeline = importlib.import_module(PIPELINE)
     file = recipe
     if file is None:
@@ -144,15 +157,13 @@ def _planned(
                 hint=f"marco-data build-stage {number} --family {family} --root {root}",
             )
         blends.append(Path(root) / stage.folder)
-    return pipeline.train_stage(
-        values, blends, ranks=ranks, ep=ep, micro_batch=micro_batch, recompute=recompute, verify=verify
-    )
+    return pipeline.train_stage(values, blends, verify=verify, **running)
 
 
-def _print(planned: Any, ranks: int, ep: int, json_output: bool) -> None:
+def _print(planned: Any, folder: Path, ranks: int, ep: int, json_output: bool) -> None:
     said = planned.to_json()
     if json_output:
-        print(json.dumps({"ranks": ranks, "ep": ep, **said}))
+        print(json.dumps({"folder": str(folder), "ranks": ranks, "ep": ep, **said}))
         return
     settings, data = planned.settings, planned.data
     print(f"{said['parameters']:,} parameters, {said['active_parameters']:,} active")

@@ -180,14 +180,35 @@ def print_plan(title: str, recipe: Recipe, sources: list[SourcePlan], nodes: lis
     for s in sources:
         what = f"{s.files} files, {s.bytes:,} bytes" if s.problem is None else f"not reachable from here: {s.problem}"
         print(f"  source {s.source} -> {s.part}: {what}")
-    wide = max(len(n.node) for n in nodes)
-    for i, n in enumerate(nodes):
-        branch = "└─" if i == len(nodes) - 1 else "├─"
+    rows = _passes_folded(nodes)
+    wide = max(len(n.node) for _, n in rows)
+    for i, (first, n) in enumerate(rows):
+        branch = "└─" if i == len(rows) - 1 else "├─"
+        passes = f", and {nodes.index(n) - nodes.index(first)} passes before it from {first.folder} on"
         count = "" if n.tasks is None else f" ({n.pending} of {n.tasks} tasks to do)"
-        print(f"{branch} {n.node:<{wide}} {n.status:<10} {n.folder}{count}")
-        more = [f"and {len(n.because) - MOST_KEYS} keys more"] if len(n.because) > MOST_KEYS else []
-        for reason in n.because[:MOST_KEYS] + more:
-            print(f"{'  ' if i == len(nodes) - 1 else '│ '}              {reason}")
+        print(f"{branch} {n.node:<{wide}} {n.status:<10} {n.folder}{count}{'' if first is n else passes}")
+        more = [f"and {len(first.because) - MOST_KEYS} keys more"] if len(first.because) > MOST_KEYS else []
+        for reason in first.because[:MOST_KEYS] + more:
+            print(f"{'  ' if i == len(rows) - 1 else '│ '}              {reason}")
+
+
+def _passes_folded(nodes: Sequence[NodePlan]) -> list[tuple[NodePlan, NodePlan]]:
+    """The lines of a plan as first and last node: dedup's passes in one, as far as they share a status.
+
+    A pass with tasks left, or with a reason that is not the pass before it, begins a line of its own.
+    """
+    rows: list[tuple[NodePlan, NodePlan]] = []
+    inside = False
+    for n in nodes:
+        first, last = rows[-1] if rows else (n, n)
+        same = (n.status, n.tasks is None) == (last.status, last.tasks is None)
+        own = n.pending or n.because not in ([], [f"reads what `{last.node}` makes"])
+        if inside and same and not own and not last.pending:
+            rows[-1] = (first, n)
+        else:
+            rows.append((n, n))
+        inside = (inside and not n.node.startswith("dedup")) or n.node.startswith("documents")
+    return rows
 
 
 def print_estimates(found: Sequence[Estimate], said: Sequence[str]) -> None:

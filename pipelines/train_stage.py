@@ -15,10 +15,10 @@ from marco_data.errors import RecipeError
 from marco_data.mix import parse_tokens
 from marco_data.train.config import CONFIGS, ModelConfig
 from marco_data.train.data_check import DataReport, check_data
-from marco_data.train.hub import config_of
+from marco_data.train.hub import check_initial, config_of
 from marco_data.train.order import MEGATRON, SEED, Plan
 from marco_data.train.schedule import Piece, Schedule
-from marco_data.train.settings import AdamSettings, Coefficients, Settings, check_layout, check_run
+from marco_data.train.settings import AdamSettings, Coefficients, Settings, check_layout, check_memory, check_run
 from marco_data.train.spikes import SpikePolicy
 from marco_data.yaml_lines import explain, read_yaml
 
@@ -137,21 +137,35 @@ def train_stage(
     micro_batch: int = 1,
     recompute: bool = False,
     verify: bool = False,
+    initial: Path | None = None,
+    gpu_memory: float | None = None,
 ) -> PlannedRun:
-    """The run of a recipe over built stages, in the order given. Raises RecipeError for what cannot be run."""
+    """The run of a recipe over built stages, in the order given. Raises RecipeError for what cannot be run.
+
+    `initial` are weights to begin with, `gpu_memory` the GB (1e9 bytes) that a GPU has.
+    """
     if recipe.order == MEGATRON and recipe.mask_documents:
         raise RecipeError(
             "`order: megatron` with `mask_documents: true`",
             hint="Megatron's order is there to repeat a Megatron run, which masks no documents unless told to",
         )
     model = config_of(recipe.model)
+    tokenizer = None if initial is None else check_initial(initial, model)
     plan, data = check_data(
-        blends, sequence=recipe.sequence, batch=recipe.global_batch, order=recipe.order, seed=recipe.seed, verify=verify
+        blends,
+        sequence=recipe.sequence,
+        batch=recipe.global_batch,
+        order=recipe.order,
+        seed=recipe.seed,
+        tokenizer=tokenizer,
+        verify=verify,
     )
     settings = settings_of(recipe, model, data)
     check_run(plan, settings, ranks, micro_batch)
     check_layout(model, ranks, ep)
     memory = model.memory_parts(dp=ranks, ep=ep, tokens=micro_batch * recipe.sequence, recompute=recompute)
+    if gpu_memory is not None:
+        check_memory(memory, gpu_memory)
     return PlannedRun(plan, data, settings, memory)
 
 

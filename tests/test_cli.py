@@ -50,7 +50,7 @@ SURFACE = {
     "train": {
         *("--family", "--recipe", "--root", "--out", "--initial", "--nproc", "--ranks", "--ep", "--micro-batch"),
         *("--recompute", "--compile", "--checkpoint-every", "--keep", "--log-every"),
-        *("--signatures-every", "--peak-flops", "--stop-after", "--dry-run", "--verify", "--json"),
+        *("--signatures-every", "--peak-flops", "--gpu-memory", "--stop-after", "--dry-run", "--verify", "--json"),
     },
     "train-tokenizer": {"--text", "--out", "--vocab-size"},
     "upcycle": {

@@ -113,6 +113,20 @@ def test_every_command_of_the_readme_runs(answers):
     assert len(answers) > 10
 
 
+@pytest.mark.slow
+def test_the_commands_that_need_torch_run_too(users_folder):
+    pytest.importorskip("torch")
+    (block,) = fences("console")
+    assert block.count("\n") == 2
+    built = shell(users_folder, "marco-data build-stage 3")
+    assert built.returncode == 0, built.stderr[-2000:]
+    said = shell(users_folder, block)
+    assert said.returncode == 0, said.stderr[-2000:]
+    trained, *documents = said.stdout.splitlines()
+    assert "iteration 20, stopped; the same command goes on" in trained
+    assert len(documents) >= 8, "a batch is eight sequences, of a document or more each"
+
+
 def test_what_is_not_run_is_in_the_readme():
     assert [line for line in NOT_RUN_HERE if line not in command_lines()] == []
 

@@ -1,5 +1,6 @@
 """Plans: what is there, what would run, because of which key; nothing is started and nothing written."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from small_corpus import as_recipe, build, recipe_values, row, write_corpus, wri
 from marco_data.dataset import Context, Dataset, safe_name
 from marco_data.errors import RecipeError
 from marco_data.plan import REBUILD, REDECIDE, SKIP, difference, plan_nodes, plan_sources
+from marco_data.report import print_plan
 from marco_data.stage import find_stage
 from marco_data.step import Tools
 from marco_data.storage import Storage
@@ -79,6 +81,32 @@ def test_a_sample_runs_some_shards_and_the_full_run_reuses_them(tmp_path: Path):
     assert full.run.ran["measure"] == 2
     fresh = build(as_recipe(values), tmp_path / "fresh")
     assert full.stage.shards == fresh.stage.shards
+
+
+def printed(capsys, values: dict[str, Any], root: Path) -> tuple[list[str], int]:
+    """The lines of a plan that name nodes, and how many nodes they stand for."""
+    storage = Storage(str(root))
+    nodes = plan_nodes(dataset_of(values), storage, find_stage(storage, "small", 3))
+    print_plan("small stage 3", as_recipe(values), [], nodes)
+    lines = [line[3:] for line in capsys.readouterr().out.splitlines() if line.startswith(("├─", "└─"))]
+    folded = [int(found[1]) for line in lines if (found := re.search(r", and (\d+) passes before it", line))]
+    assert len(lines) + sum(folded) == len(nodes)
+    return [line.split()[0] for line in lines], len(nodes)
+
+
+def test_the_passes_of_dedup_are_one_line_as_far_as_they_share_a_status(tmp_path: Path, capsys):
+    corpus = write_corpus(tmp_path / "in")
+    values = recipe_values(corpus)
+    short = ["measure", "decide", "dedup", "tokenize", "mix", "shards"]
+    before, count = printed(capsys, values, tmp_path / "out")
+    assert before == short
+    assert count > len(short) + 10
+    build(as_recipe(values), tmp_path / "out")
+    assert printed(capsys, values, tmp_path / "out")[0] == short
+    values["steps"] = {**values.get("steps", {}), "dedup": {"threshold": 0.9}}
+    changed, _ = printed(capsys, values, tmp_path / "out")
+    assert "dedup" in changed
+    assert len(changed) > len(short), "passes that are done, the one that begins anew, and what follows from it"
 
 
 def test_every_node_of_a_plan_has_its_own_name(tmp_path: Path):

@@ -14,7 +14,7 @@ LIBRARY = sorted((ROOT / "marco_data").rglob("*.py"))
 CODE = LIBRARY + sorted((ROOT / "pipelines").rglob("*.py")) + sorted((ROOT / "recipes").rglob("*.py"))
 
 ROOMS = {
-    "ray": ["marco_data/ray_executor.py", "marco_data/generation/ray_pool.py"],
+    "ray": ["marco_data/ray_executor.py", "marco_data/generation/ray_pool.py", "marco_data/train/ray_launch.py"],
     "numba": ["marco_data/kernels/"],
     "typer": ["marco_data/cli", "marco_data/options.py"],
     "rich": ["marco_data/cli", "marco_data/progress.py", "marco_data/report", "marco_data/side_by_side.py"],

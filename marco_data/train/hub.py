@@ -10,6 +10,7 @@ In memory the experts of a layer are two tensors; on disk each expert has three 
   model.layers.N.mlp.experts.down_proj    [E, D, I]     model.layers.N.mlp.experts.K.down_proj.weight [D, I]
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
@@ -99,6 +100,24 @@ def config_of(name: str) -> ModelConfig:
         return read_config(path)
     hint = f"there are {', '.join(CONFIGS)}; or give the path of a `config.json`"
     raise RecipeError(f"no model is called `{name}`, and no file or folder is", hint=hint)
+
+
+def check_initial(folder: Path, model: ModelConfig) -> dict[str, Any]:
+    """Refuse weights of another model than `model`; what is known of their tokenizer, as a blend says it."""
+    config = read_config(folder / "config.json")
+    sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_experts", "num_experts_per_tok", "head_dim")
+    for name in (*sizes, "rope_theta", "tie_word_embeddings", "norm_topk_prob", "rms_norm_eps"):
+        have, wanted = getattr(config, name), getattr(model, name)
+        if have != wanted:
+            raise RecipeError(
+                f"`{folder}` has `{name}` {have}, the recipe's model {wanted}",
+                hint="begin with weights of the recipe's model: `marco-data upcycle --to` makes them",
+            )
+    if not any(folder.glob("*.safetensors")):
+        hint = "copy them there, or name the folder that has them"
+        raise RecipeError(f"`{folder}` has a config.json and no weights (`*.safetensors`)", hint=hint)
+    tokenizer = folder / "tokenizer.json"
+    return {"hash": hashlib.sha256(tokenizer.read_bytes()).hexdigest()} if tokenizer.exists() else {}
 
 
 def config_json(config: ModelConfig, dtype: str, tokens: Mapping[str, Any]) -> dict[str, Any]:

@@ -101,6 +101,25 @@ def train(
         run.close()
 
 
+def check_resumable(folder: Path, plan: Plan, settings: Settings) -> dict[str, Any] | None:
+    """The newest checkpoint's state, none before the first. RecipeError where it is damaged or of another run."""
+    found = newest(folder)
+    if found is None:
+        return None
+    check_whole(found)
+    state = read_state(found)
+    check_state(plan, state["data"])
+    before, now = _flat(state["settings"]), _flat(_as_json(settings.identity()))
+    changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+    if changed:
+        told = "; ".join(f"`{name}` was {before.get(name)}, is {now.get(name)}" for name in changed[:3])
+        raise RecipeError(
+            f"the run in `{folder}` was started with other settings: {told}",
+            hint="bring the settings back, or start a new run in another folder",
+        )
+    return state
+
+
 class _Run:
     def __init__(
         self, plan: Plan, settings: Settings, running: Running, world: World, weights: Weights, say: Say
@@ -114,7 +133,7 @@ class _Run:
             writer=running.writer,
         )
         found = newest(self.checkpoints.folder)
-        state = None if found is None else self._checked_state(found)
+        state = check_resumable(running.folder, plan, settings)
         computing = Computing(
             dtype=DTYPES[settings.precision],
             master=torch.float64 if settings.precision == FP64 else torch.float32,
@@ -151,20 +170,6 @@ class _Run:
         self._waited = 0.0
         self._since = time.perf_counter()
         self._tell("start" if found is None else "resume", self._about())
-
-    def _checked_state(self, found: Path) -> dict[str, Any]:
-        check_whole(found)
-        state = read_state(found)
-        check_state(self.plan, state["data"])
-        before, now = _flat(state["settings"]), _flat(_as_json(self.settings.identity()))
-        changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
-        if changed:
-            told = "; ".join(f"`{name}` was {before.get(name)}, is {now.get(name)}" for name in changed[:3])
-            raise RecipeError(
-                f"the run in `{self.running.folder}` was started with other settings: {told}",
-                hint="bring the settings back, or start a new run in another folder",
-            )
-        return state
 
     def _about(self) -> dict[str, Any]:
         return {

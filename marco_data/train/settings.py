@@ -6,6 +6,7 @@ know where a run lies, nor how its ranks share the work out.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -76,6 +77,19 @@ def check_layout(config: ModelConfig, ranks: int, ep: int) -> None:
             f"experts of {config.hidden_size} x {config.moe_intermediate_size} cannot be cut into {edp} equal shards "
             f"({ranks} ranks, ep {ep})",
             hint=f"{edp} = ranks / ep has to divide `hidden_size` and twice `moe_intermediate_size`: change `--ep`",
+        )
+
+
+def check_memory(parts: Mapping[str, int], gigabytes: float) -> None:
+    """Refuse a run whose parts in memory, in bytes, come to more than a GPU of so many GB has."""
+    needed = sum(parts.values()) / 1e9
+    if needed > gigabytes:
+        largest = sorted(parts, key=lambda part: -parts[part])[:2]
+        told = " and ".join(f"{parts[part] / 1e9:,.3g} GB for {part.replace('_', ' ')}" for part in largest)
+        raise RecipeError(
+            f"the run takes about {needed:,.3g} GB on each GPU, which has {gigabytes:,g}: {told}",
+            hint="more GPUs share states, `--ep` the gathered experts; `--recompute` and a smaller `--micro-batch` "
+            "take less for activations",
         )
 
 

@@ -10,9 +10,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from marco_data.errors import RecipeError
 from marco_data.train.checkpoint import newest
 from marco_data.train.config import ModelConfig
+from marco_data.train.hub import check_initial
 from marco_data.train.loop import Ended, Running, train
 from marco_data.train.model import initial_weight
 from marco_data.train.order import Plan
@@ -42,15 +42,8 @@ def _weights(model: ModelConfig, seed: int, initial: Path | None) -> Weights:
         return lambda name, shape: initial_weight(name, shape, model, seed)
     from marco_data.train.weights import HubFolder  # safetensors, which training from scratch does not need
 
+    check_initial(initial, model)
     folder = HubFolder(initial)
-    sizes = ("vocab_size", "hidden_size", "num_hidden_layers", "num_experts", "num_experts_per_tok", "head_dim")
-    for name in (*sizes, "rope_theta", "tie_word_embeddings", "norm_topk_prob", "rms_norm_eps"):
-        have, wanted = getattr(folder.config, name), getattr(model, name)
-        if have != wanted:
-            raise RecipeError(
-                f"`{initial}` has `{name}` {have}, the recipe's model {wanted}",
-                hint="begin with weights of the recipe's model: `marco-data upcycle --to` makes them",
-            )
 
     def weight(name: str, _shape: tuple[int, ...]) -> Tensor:
         return folder.tensor(name)

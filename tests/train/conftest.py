@@ -3,6 +3,16 @@
 from pathlib import Path
 
 import pytest
+from command_line import marco
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory) -> Path:
+    """Three languages of the sample's stage 3, built."""
+    folder = tmp_path_factory.mktemp("train") / "out"
+    built = marco("build-stage", 3, "--root", folder, "--executor", "local", "--languages", "eng,tha,deu")
+    assert built.code == 0, built.err
+    return folder
 
 
 @pytest.fixture(scope="module")

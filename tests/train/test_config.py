@@ -1,6 +1,8 @@
 """A model's sizes: published ones come out, formulas hold, and sizes that fit nothing are refused."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from command_line import marco
@@ -129,3 +131,19 @@ def test_an_unknown_model_is_refused_with_those_there_are():
     assert told.code == 2
     assert "no model is called `marco-maxi`" in told.err
     assert "marco-mini" in told.err
+
+
+def test_the_page_says_of_mini_s_memory_what_model_info_says():
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d+) \| (\d+) \| ([\d.]+) \| ([\d.]+) \|$", page, re.MULTILINE)
+    assert len(rows) == 4
+    for gpus, ep, states, whole in rows:
+        said = marco("model-info", "marco-mini", "--dp", gpus, "--ep", ep, "--json").json
+        figures = (said["memory_bytes_states"], said["memory_bytes_per_gpu"])
+        assert tuple(f"{figure / 1e9:.1f}" for figure in figures) == (states, whole)
+    kept = marco("model-info", "marco-mini", "--ep", 8, "--no-recompute", "--json").json["memory_bytes_per_gpu"]
+    assert f"Without `--recompute` eight GPUs take {kept / 1e9:.1f} GB each" in page
+    alone = marco("model-info", "marco-mini", "--dp", 1, "--json").json["memory_bytes_per_gpu"]
+    assert f"a single one would take {alone / 1e9:.0f} GB" in page
+    assert f"{MINI.parameters() / 1e9:.2f} billion parameters" in page
+    assert f"{MINI.parameters() * STATE_BYTES / 1e9:.0f} GB, which FSDP cuts" in page

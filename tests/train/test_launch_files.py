@@ -1,15 +1,24 @@
-"""The Slurm script, run with Slurm's commands replaced by programs that do what they would on one machine."""
+"""The files under infra/ that start a run: the Slurm script with programs in place of Slurm's, and torchrun itself."""
 
+import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "infra" / "train.slurm"
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "infra" / "train.slurm"
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+}
 
 
 @pytest.fixture
@@ -67,3 +76,57 @@ def test_slurm_s_own_lines_are_well_formed_and_ask_for_what_the_script_relies_on
     assert options["ntasks-per-node"] == "1"
     assert options["signal"] == "B:TERM@120"
     assert "requeue" in options
+
+
+@pytest.mark.parametrize("name", ["infra/train.slurm", ".ci/run"])
+def test_shellcheck_finds_nothing(name):
+    program = shutil.which("shellcheck", path=ENVIRONMENT["PATH"])
+    if program is None:
+        pytest.skip("no shellcheck here: the extra `dev` has it")
+    found = subprocess.run([program, ROOT / name], capture_output=True, text=True, check=False)
+    assert found.stdout + found.stderr == ""
+
+
+def test_a_pod_s_hook_is_a_well_formed_script():
+    import yaml
+
+    program = shutil.which("shellcheck", path=ENVIRONMENT["PATH"])
+    if program is None:
+        pytest.skip("no shellcheck here: the extra `dev` has it")
+    manifest = yaml.safe_load((ROOT / "infra" / "train-rayjob.yaml").read_text("utf-8"))
+    worker = manifest["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]
+    shell, option, script = worker["lifecycle"]["preStop"]["exec"]["command"]
+    assert (shell, option) == ("bash", "-c")
+    found = subprocess.run([program, "-s", "bash", "-"], input=script, capture_output=True, text=True, check=False)
+    assert found.stdout + found.stderr == ""
+
+
+def torchrun_line() -> list[str]:
+    """The words of the torchrun command that the trainer's page shows."""
+    text = (ROOT / "docs" / "training.md").read_text("utf-8")
+    (line,) = re.findall(r"^torchrun --.*?(?=\s+#|$)", text, re.MULTILINE)
+    return shlex.split(line)
+
+
+def test_the_documented_torchrun_command_is_what_slurm_starts():
+    words = torchrun_line()
+    script = SCRIPT.read_text()
+    for option in [word for word in words if word.startswith("--n") or word.startswith("--rdzv")]:
+        assert option in script
+    assert words[words.index("-m") :][:3] == ["-m", "marco_data.cli", "train"]
+
+
+@pytest.mark.slow
+def test_the_documented_torchrun_command_trains_by_two_processes_here(root: Path, tmp_path: Path):
+    pytest.importorskip("torch")
+    words = torchrun_line()
+    # One machine of two processors for four of eight GPUs; and the sample for Mini.
+    for option, here in (("--nnodes", "1"), ("--nproc-per-node", "2"), ("--rdzv-endpoint", "localhost:0")):
+        words[words.index(option) + 1] = here
+    words = [*words[: words.index("train") + 1], "3", "--root", str(root), "--out", str(tmp_path / "run")]
+    words += ["--ep", "2", "--stop-after", "2", "--json"]
+    done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert (lines[0]["event"], lines[0]["ranks"], lines[0]["ep"]) == ("start", 2, 2)
+    assert (tmp_path / "run" / "latest").read_text() == "iteration-00000002"

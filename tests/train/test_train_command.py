@@ -14,15 +14,6 @@ HERE = Path(__file__).parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])}
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    """Three languages of the sample's stage 3."""
-    folder = tmp_path_factory.mktemp("train") / "out"
-    built = marco("build-stage", 3, "--root", folder, "--executor", "local", "--languages", "eng,tha,deu")
-    assert built.code == 0, built.err
-    return folder
-
-
 def run(*words: object) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "marco_data.cli", "train", *map(str, words)]
     environment = ENVIRONMENT | {"OMP_NUM_THREADS": "1"}
