@@ -14,13 +14,12 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlencode
 
-from marco_data.committed import committed
 from marco_data.errors import MarcoError
 from marco_data.languages import LANGUAGES
 from marco_data.ledger_rows import LedgerRow
 from marco_data.run_state import FOLDER, RunState, find_state
 from marco_data.stage import Stage, find_stage
-from marco_data.stage_ledger import StageLedger, read_ledger, so_far
+from marco_data.stage_ledger import StageLedger, read_ledger, stage_so_far
 from marco_data.step import fingerprint
 from marco_data.storage import Storage, canonical_json
 from marco_data.why import Lookup
@@ -167,7 +166,7 @@ def so_far_of(storage: Storage, state: RunState) -> Stage:
         if manifest is not None:
             entry = {"folder": node.folder, "identity": manifest["identity"], "tasks": manifest["tasks"]}
             nodes[node.name] = {**entry, "manifest": node.manifest, "records": []}
-    return replace(so_far(storage, state, [committed(storage, node) for node in state.nodes]), nodes=nodes)
+    return replace(stage_so_far(storage, state), nodes=nodes)
 
 
 FREE = ("q", "id")

@@ -21,7 +21,7 @@ from marco_data.evidence import Survey, Wanted, survey
 from marco_data.records import Record
 from marco_data.step import fingerprint
 from marco_data.steps.apply_limits import RULES
-from marco_data.storage import Storage, canonical_json
+from marco_data.storage import canonical_json
 from marco_data.why import Lookup
 
 ENOUGH_DOCUMENTS = 50_000
@@ -38,9 +38,12 @@ MOVES = (0.5, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0)
 Floats = npt.NDArray[np.float64]
 
 
-def kept_under_runs(storage: Storage, stage: str, name: str, make: Callable[[], Any], *asked: Any) -> Any:
+def kept_under_runs(lookup: Lookup, name: str, make: Callable[[], Any], *asked: Any) -> Any:
     """`make()`, or what an earlier call for the same build and question has left; a root that is read-only has none."""
-    path = f"runs/dashboard/{name}-{fingerprint([VERSION, stage, *asked])}.json"
+    storage = lookup.storage
+    # By what was read, not by the stage's name: a build under way has none yet.
+    read = [[node, entry["manifest"], entry["records"]] for node, entry in sorted(lookup.stage.nodes.items())]
+    path = f"runs/dashboard/{name}-{fingerprint([VERSION, read, *asked])}.json"
     with suppress(OSError, ValueError):
         found = storage.read_json(path)
         if found is not None:
@@ -132,7 +135,7 @@ def quality(lookup: Lookup, language: str, source: str | None) -> dict[str, Any]
         }
         return {**told, "metrics": metrics}
 
-    return dict(kept_under_runs(lookup.storage, lookup.stage.folder, "quality", make, language, source))
+    return dict(kept_under_runs(lookup, "quality", make, language, source))
 
 
 def _floats(column: pa.ChunkedArray) -> Floats:
@@ -199,7 +202,7 @@ def identification(lookup: Lookup) -> dict[str, Any]:
             "declared": [[*pair, n] for pair, n in sorted(pairs.items())],
         }
 
-    return dict(kept_under_runs(lookup.storage, lookup.stage.folder, "identification", make))
+    return dict(kept_under_runs(lookup, "identification", make))
 
 
 def duplicates(lookup: Lookup) -> dict[str, Any]:
@@ -216,7 +219,7 @@ def duplicates(lookup: Lookup) -> dict[str, Any]:
         found: dict[str, Survey] = survey(lookup, Wanted("dedup"), taken) if lookup.sidecars else {}
         return {"documents": seen, "of": total, "languages": {code: one.to_json() for code, one in found.items()}}
 
-    return dict(kept_under_runs(lookup.storage, lookup.stage.folder, "duplicates", make))
+    return dict(kept_under_runs(lookup, "duplicates", make))
 
 
 REJECTED = ["request", "seed_id", "source", "maker", "language", "prompt", "reason", "measured", "text"]
