@@ -51,10 +51,11 @@ class Seen:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.dashboard", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("DASHBOARD.md"))
+    parser.add_argument("--roots", type=Path, help="Where the two roots lie; they are made there if they do not.")
     arguments = parser.parse_args()
     before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
-        roots, said = make_roots(Path(folder))
+        roots, said = make_roots(arguments.roots or Path(folder))
         seen = [one for name, root in roots.items() for one in look(name, root)]
         report = export_seconds(roots["sample"], Path(folder) / "report.html")
     arguments.out.write_text(told(seen, said, report, (before, os.getloadavg()[0])), "utf-8")
@@ -66,11 +67,14 @@ def make_roots(folder: Path) -> tuple[dict[str, str], str]:
     sample, million = folder / "sample", folder / "million"
     for stage in ("3", "4"):
         words = ("build-stage", stage, "--executor", "local", "--root", str(sample))
-        subprocess.run([*COMMAND, *words], check=True, capture_output=True)
+        if not (sample / "stages" / f"sample-{stage}.json").exists():
+            subprocess.run([*COMMAND, *words], check=True, capture_output=True)
     small = load_stage(Storage(str(sample)), "sample", 4).books.read
-    times = -(-DOCUMENTS // small)
-    read = enlarge(Storage(str(sample)), Storage(str(million)), "sample", {1: 3, 2: 3, 3: 3, 4: 4}, times)
-    there = f"sample: {small:,} documents in a stage; million: {small * times:,} in stage 4, {read:,} in four stages"
+    if not (million / "stages" / "sample-4.json").exists():
+        stages = {1: 3, 2: 3, 3: 3, 4: 4}
+        enlarge(Storage(str(sample)), Storage(str(million)), "sample", stages, -(-DOCUMENTS // small))
+    large = load_stage(Storage(str(million)), "sample", 4).books.read
+    there = f"Stage 4 of `sample` has read {small:,} documents, that of `million` {large:,}; `million` has four stages"
     return {"sample": str(sample), "million": str(million)}, there
 
 
@@ -108,6 +112,7 @@ def painted(browser: Any, address: str) -> tuple[float, int]:
     context = browser.new_context()
     page = context.new_page()
     size = len(page.goto(address).body())
+    page.screenshot()  # a browser that nobody looks at may not paint
     seconds = page.evaluate(PAINTED) / 1000
     context.close()
     return float(seconds), size
@@ -125,9 +130,9 @@ def told(seen: list[Seen], said: str, report: tuple[float, int], load: tuple[flo
         "# How long a reader waits for the dashboard",
         "",
         "`python -m benchmarks.dashboard`; seconds from asking for a page until Chromium has painted its first",
-        "content. Charts and tables are in the page's HTML, and no script draws them. `first`: nothing kept under `runs/`,",
-        "no chart drawn before; `tokens` is the first page that a server, just started, is asked for. `again`: the same",
-        "page after that.",
+        "content. Charts and tables are in the page's HTML, and no script draws them. `first`: nothing is kept under",
+        "`runs/` and no chart was drawn before; `tokens` is the first page that a server, just started, is asked for.",
+        "`again`: the same page after that.",
         "",
         f"{said}. The larger root is the smaller one's rows repeated (`benchmarks/enlarged_root.py`).",
         "",

@@ -25,7 +25,7 @@ def run(
     names = [*server.LOOPBACK, host, *([socket.gethostname(), socket.getfqdn()] if host in ("0.0.0.0", "::") else [])]
     if host not in server.LOOPBACK:
         say(f"listening at {host}: whoever reaches this machine may read the documents in {storage.root}")
-    say(f"http://{'localhost' if host in server.LOOPBACK else host}:{taken}/   (Ctrl-C ends it)")
+    say(f"http://{host}:{taken}/   (Ctrl-C ends it)")
     charts.warm()
     server.serve(server.application(Root(storage, family, stage), names), opened)
 
