@@ -19,6 +19,7 @@ from marco_data.benchmark_build import make_index
 from marco_data.benchmark_index import IndexMissing
 from marco_data.catalog import Choice, parse_fields, resolve
 from marco_data.cli_build import Machines, build_stage, plan_of, reachable, retry, say
+from marco_data.cli_dashboard import dashboard
 from marco_data.cli_duplicates import duplicates
 from marco_data.cli_languages import languages
 from marco_data.cli_ledger import ledger, stats
@@ -313,6 +314,7 @@ def find(
 
 
 app.command()(duplicates)
+app.command()(dashboard)
 
 
 @app.command()

@@ -255,11 +255,15 @@ def size_label(power: int) -> str:
     return "2" if power == 0 else f"{3 if power == 1 else 10 ** (power - 1) + 1:,}-{10**power:,}"
 
 
-def survey(lookup: Lookup, wanted: Wanted) -> dict[str, Survey]:
-    """Figures over all duplicates that are wanted, by language; clusters by the language and source of what stays."""
+def survey(lookup: Lookup, wanted: Wanted, shards: Sequence[int] | None = None) -> dict[str, Survey]:
+    """Figures over all duplicates that are wanted, by language; clusters by the language and source of what stays.
+
+    With `shards`, over those of these numbers.
+    """
     out: dict[str, Survey] = defaultdict(Survey)
     columns = ["reason", "jaccard", "jaccard_exact", "cluster_size", "kept"]
-    for file, sidecar in zip(lookup.verdicts, lookup.sidecars, strict=True):
+    for number in range(len(lookup.sidecars)) if shards is None else shards:
+        file, sidecar = lookup.verdicts[number], lookup.sidecars[number]
         verdicts = lookup.storage.read_table(file.path, ["source", "language"])
         table = lookup.storage.read_table(sidecar.path, columns).append_column("language", verdicts["language"])
         _add_dropped(out, table.filter(wanted.mask(verdicts, table["reason"])))

@@ -43,6 +43,7 @@ class RunLog:
                 {
                     "task": done.task.key,
                     "node": done.task.node.name,
+                    "at": round(time.time(), 1),
                     "seconds": round(done.seconds, 3),
                     "processor": round(done.processor, 4),
                     "host": socket.gethostname(),

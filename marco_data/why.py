@@ -226,13 +226,19 @@ class Lookup:
             return FAILED, verdict["failed"]
         reason = verdict["reason"] or twin.get("reason")
         if reason is None and self.intervals:
-            interval = self.intervals[verdict["language"], self.part_of[verdict["source"]]]
-            place = selection_hashes([twin["id"]], self._seed())
-            if not at_or_after(place, interval.lo)[0]:
-                reason = "mix/in_earlier_stage"
-            elif at_or_after(place, interval.hi)[0]:
-                reason = "mix/not_selected"
+            reason = self.left_out([(twin["id"], verdict["language"], verdict["source"])])[0]
         return (KEPT, None) if reason is None else (DROPPED, reason)
+
+    def left_out(self, passed: Sequence[tuple[str, str, str]]) -> list[str | None]:
+        """Why the mix took none of these (id, language, source) that every limit has let through; None: it took it."""
+        hashes = selection_hashes([id for id, _, _ in passed], self._seed())
+        out: list[str | None] = []
+        for number, (_, language, source) in enumerate(passed):
+            interval, place = self.intervals[language, self.part_of[source]], hashes[number : number + 1]
+            early = not at_or_after(place, interval.lo)[0]
+            late = at_or_after(place, interval.hi)[0]
+            out.append("mix/in_earlier_stage" if early else "mix/not_selected" if late else None)
+        return out
 
     def _seed(self) -> str:
         return str(self.stage.recipe["seed"] or self.stage.recipe["family"])

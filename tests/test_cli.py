@@ -43,6 +43,7 @@ SURFACE = {
     "failures": BUILD | {"--json"},
     "duplicates": BUILD
     | {"--sample", "--seed", "--language", "--source", "--reason", "--rehydrate", "--csv", "--json"},
+    "dashboard": {"--root", "--family", "--stage", "--port", "--host", "--export"},
     "index-benchmarks": {"--family", "--recipe", "--reference", "--field", "--out"},
     "languages": {"--json"},
     "languages derive": {"--from", "--code", "--out", "--like", "--name", "--field", "--json"},

@@ -1,0 +1,133 @@
+"""A root as a large build would leave it, made from a small build by repeating its rows and multiplying its counts.
+
+In: a root with a built stage, and how often to repeat. Out: a root of its own with everything that the dashboard and
+the ledger read: manifests, records, measure shards, verdicts and sidecars, each written by the project's one writer.
+What added up in the small build adds up in the large one. It has no shards and no tokens, and of repeated documents
+only the first has text: nothing can be trained on it.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from marco_data.execute import MANIFEST
+from marco_data.records import Count, Record, add_counts
+from marco_data.stage import Stage, load_stage
+from marco_data.storage import DataFile, Storage, canonical_json, write_parquet
+
+WITH_ROWS = ("measure", "measure_generated", "decide", "decide_generated", "dedup")
+NAMES = ("id", "row_id", "dup_of", "source_id", "url")
+"""Columns that differ in each repetition."""
+WITHOUT = ("text", "signature")
+SCALED = {"budget", "available", "requested", "shortfall", "spilled", "target", "documents", "tokens", "repeated"}
+"""Whole numbers in the facts of a mix that count documents or tokens."""
+
+
+def enlarge(small: Storage, large: Storage, family: str, stages: Mapping[int, int], times: int) -> int:
+    """Write stages {number there: number here}; the documents that were read, over all of them."""
+    written: dict[str, str] = {}
+    read = 0
+    for number, source in stages.items():
+        stage = load_stage(small, family, source)
+        nodes = {}
+        for name, entry in stage.nodes.items():
+            manifest = entry["manifest"]
+            if manifest not in written:
+                records = [_enlarged(small, large, name, r, times) for r in stage.records(small, name)]
+                written[manifest] = _write_manifest(large, name, entry, records)
+            nodes[name] = entry
+        counts = tuple(_scaled(count, times) for count in stage.counts)
+        made = replace(
+            stage,
+            stage=number,
+            folder=f"stage-{number}-{stage.folder.rpartition('-')[2]}",
+            nodes=nodes,
+            counts=counts,
+            shards=(),
+            mix=scaled_facts(stage.mix, times),
+        )
+        _point_to(large, made)
+        read += made.books.read
+    return read
+
+
+def _scaled(count: Count, times: int) -> Count:
+    return replace(count, documents=count.documents * times, bytes=count.bytes * times, tokens=count.tokens * times)
+
+
+def scaled_facts(facts: Any, times: int, key: str = "") -> Any:
+    """The facts of a mix with every number of documents or tokens multiplied."""
+    if isinstance(facts, dict):
+        return {name: scaled_facts(value, times, name) for name, value in facts.items()}
+    if isinstance(facts, list):
+        return [scaled_facts(value, times, key) for value in facts]
+    return facts * times if key in SCALED and isinstance(facts, int) else facts
+
+
+def _enlarged(small: Storage, large: Storage, node: str, record: Record, times: int) -> Record:
+    data = record.data
+    if node in WITH_ROWS or node.startswith("generate_"):
+        often = times if node in WITH_ROWS else 1
+        data = tuple(_repeated(small, large, file, often) for file in record.data)
+    return replace(record, data=data, counts=add_counts(_scaled(count, times) for count in record.counts))
+
+
+def _repeated(small: Storage, large: Storage, file: DataFile, times: int) -> DataFile:
+    with small.parquet(file.path) as parquet:
+        schema = parquet.schema_arrow.remove_metadata()
+        tables = [parquet.read_row_group(group) for group in range(parquet.num_row_groups)]
+    stem = file.path.rpartition(".")[0].rpartition(".")[0]
+    return write_parquet(large, stem, (_times(table, times) for table in tables), schema)
+
+
+def _times(table: pa.Table, times: int) -> pa.Table:
+    """The rows of one row group `times` over, so that groups keep their one language."""
+    rows = table.num_rows
+    kept = table.drop_columns([name for name in WITHOUT if name in table.column_names])
+    out = kept.combine_chunks().take(pa.array(np.tile(np.arange(rows), times)))
+    suffixes = pa.array(["", *(f"~{number}" for number in range(1, times))]).take(
+        pa.array(np.repeat(np.arange(times), rows))
+    )
+    columns = []
+    for field in table.schema:
+        if field.name in WITHOUT:
+            first = table[field.name].combine_chunks()
+            columns.append(pa.concat_arrays([first, pa.nulls(rows * (times - 1), field.type)]))
+        elif field.name in NAMES:
+            columns.append(pc.binary_join_element_wise(out[field.name], suffixes, "").cast(field.type))
+        else:
+            columns.append(out[field.name])
+    return pa.table(columns, schema=table.schema)
+
+
+def _write_manifest(large: Storage, name: str, entry: dict[str, Any], records: list[Record]) -> str:
+    texts = [json.dumps(asdict(record), sort_keys=True, ensure_ascii=False) for record in records]
+    table = pa.table({"key": [record.key for record in records], "record": texts}, schema=MANIFEST)
+    stem = entry["manifest"].removesuffix(".json").replace("/manifest-", "/records-")
+    said = {
+        "node": name,
+        "identity": entry["identity"],
+        "accept": {},
+        "tasks": len(records),
+        "records": write_parquet(large, stem, [table], MANIFEST).path,
+        "counts": [asdict(count) for count in add_counts(_all_counts(records))],
+    }
+    large.replace(entry["manifest"], canonical_json(said))
+    return str(entry["manifest"])
+
+
+def _all_counts(records: list[Record]) -> Iterator[Count]:
+    for record in records:
+        yield from record.counts
+
+
+def _point_to(large: Storage, stage: Stage) -> None:
+    large.replace(f"{stage.folder}/manifest.json", stage.to_json())
+    pointer = canonical_json({"stage": stage.folder, "number": stage.stage})
+    for name in (f"{stage.family}-{stage.stage}", stage.family):
+        large.replace(f"stages/{name}.json", pointer)

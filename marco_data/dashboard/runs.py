@@ -1,0 +1,106 @@
+"""What goes on: how far each node of a build is and when it will be through, and the curves of training runs.
+
+In: the log of a run under `runs/`, the nodes of a ledger, and `training/*/metrics.jsonl`. Out: plain rows. A line
+that was cut off is passed over. Knows no HTML, and nothing of what the nodes do.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from marco_data.storage import Storage
+
+MOST_POINTS = 400
+"""Of a curve; a screen shows no more."""
+MOST_SEGMENTS = 200
+"""Of a run's log, the newest: half an hour of a run that goes on."""
+
+
+@dataclass
+class NodeWork:
+    """What a log says of one node: tasks done, the seconds they took, when the first and last was done, and errors."""
+
+    tasks: int = 0
+    seconds: float = 0.0
+    first: float | None = None
+    last: float | None = None
+    failed: list[str] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float | None:
+        """Tasks a second of the clock; None where a log has not two times."""
+        if self.first is None or self.last is None or self.last <= self.first:
+            return None
+        return (self.tasks - 1) / (self.last - self.first)
+
+
+def _lines(storage: Storage, path: str) -> Iterator[dict[str, Any]]:
+    for text in (storage.read(path) or b"").decode("utf-8", "replace").splitlines():
+        try:
+            said = json.loads(text)
+        except ValueError:  # cut off where a process was killed, or half of a line that is being written
+            continue
+        if isinstance(said, dict):
+            yield said
+
+
+def last_log(storage: Storage) -> list[str]:
+    """The segments of the newest run's log."""
+    segments = [name for name in storage.names("runs") if name.endswith(".jsonl")]
+    newest = max((name.rpartition("-")[0] for name in segments), default="")
+    return [f"runs/{name}" for name in segments if name.rpartition("-")[0] == newest][-MOST_SEGMENTS:]
+
+
+def work_of(storage: Storage) -> dict[str, NodeWork]:
+    """{node: what the newest run's log says of it}."""
+    found: dict[str, NodeWork] = defaultdict(NodeWork)
+    for path in last_log(storage):
+        for said in _lines(storage, path):
+            work = found[str(said.get("node", ""))]
+            work.tasks += 1
+            work.seconds += float(said.get("seconds") or 0)
+            if said.get("at") is not None:
+                work.first = said["at"] if work.first is None else work.first
+                work.last = said["at"]
+            if said.get("error"):
+                work.failed.append(f"{said.get('task')}: {said['error']}")
+    return dict(found)
+
+
+def seconds_left(work: NodeWork | None, tasks: int | None, done: int) -> float | None:
+    """Of a node, by its rate so far; None where that is not known."""
+    if tasks is None or work is None or work.rate is None or not work.rate:
+        return None
+    return (tasks - done) / work.rate
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def trainings(storage: Storage) -> list[str]:
+    """The names of training runs in a root."""
+    return [name for name in storage.names("training") if storage.exists(f"training/{name}/metrics.jsonl")]
+
+
+def curve(storage: Storage, name: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(steps, spikes) of a training run, of many lines every nth."""
+    lines = list(_lines(storage, f"training/{name}/metrics.jsonl"))
+    steps = [line for line in lines if line.get("event") == "step"]
+    return thinned(steps), [line for line in lines if line.get("event") == "spike"]
+
+
+def thinned(steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    every = -(-len(steps) // MOST_POINTS) or 1
+    return [step for number, step in enumerate(steps) if number % every == 0 or number == len(steps) - 1]
+
+
+def finite(values: Iterable[Any]) -> list[float]:
+    """Numbers; a loss that was none is written as a word, and left out of a curve."""
+    return [float(value) for value in values if isinstance(value, int | float)]
