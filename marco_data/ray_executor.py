@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PACK_BYTES = 64 << 20  # small shards travel together up to this: a Ray task costs about 1 ms, a sample shard no more
 PACK_TASKS = 16
+STARTS = 3  # of Ray, on a machine that is too busy for it the first time
 CHECKED_PACKAGES = ("pyarrow", "numpy", "numba", "marco-data")
 SAME_CODE = "install the same constraints file, and the modules the recipe names, on every node"
 
@@ -121,26 +122,36 @@ class RayExecutor:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_task_oom_retries", "0")  # for ever by default; a death is the driver's to count
+        # On a busy machine its helpers take longer to come up than a raylet waits before it gives itself up.
+        os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")
         import ray
 
         self.ray = ray
         if self.address is None and ray.is_initialized():
             return
-        try:
-            _knock(self.address)
-            ray.init(
-                address=self.address or "local",
-                num_cpus=None if self.address else self.workers or os.cpu_count(),
-                include_dashboard=False if self.address is None else None,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=True,
-            )
-        except (OSError, RuntimeError, ValueError) as error:
-            raise RecipeError(
-                f"no Ray cluster at `{self.address or 'this machine'}`: {str(error).splitlines()[0]}",
-                hint="--executor local needs no Ray",
-            ) from error
+        for attempt in range(1, STARTS + 1):
+            try:
+                _knock(self.address)
+                ray.init(
+                    address=self.address or "local",
+                    num_cpus=None if self.address else self.workers or os.cpu_count(),
+                    include_dashboard=False if self.address is None else None,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    configure_logging=True,
+                )
+                break
+            except Exception as error:
+                # What is of no class of its own says that a part of Ray was not up within its 30 seconds.
+                slow = type(error) is Exception
+                if not slow and not isinstance(error, OSError | RuntimeError | ValueError):
+                    raise
+                if not slow or attempt == STARTS:
+                    raise RecipeError(
+                        f"no Ray cluster at `{self.address or 'this machine'}`: {str(error).splitlines()[0]}",
+                        hint="--executor local needs no Ray",
+                    ) from error
+                ray.shutdown()
         self.owned = self.address is None
 
     def close(self) -> None:
