@@ -9,15 +9,16 @@ iteration-00000100/
   config.json       the fields of `ModelConfig`
   run.json          the run's place and everything it was decided by
   .metadata, *.distcp   torch.distributed.checkpoint: `model.<name>` and `optimizer.<name>.{exp_avg,exp_avg_sq}`
-  complete.json     the size of each of these files
+  complete.json     bytes and SHA-256 of each of these files, checked before anything is loaded
 """
 
+import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,17 @@ import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner
+from torch.distributed.checkpoint.storage import WriteResult
 from torch.distributed.tensor import DTensor
+from torch.futures import Future as TorchFuture
 
 from marco_data.errors import MarcoError, RecipeError
 from marco_data.train.config import ModelConfig
 from marco_data.train.parallel import World
 
 _NAME = re.compile(r"iteration-(\d{8})")
-_PARTIAL, _OLD = ".partial", ".old"
+_PARTIAL, _OLD, _DIGEST, _SEAL = ".partial", ".old", ".sha256", "complete.json"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 Writer = Callable[[Path], FileSystemWriter]
@@ -47,20 +51,55 @@ def newest(folder: Path) -> Path | None:
     return max(found, default=None, key=lambda path: path.name)
 
 
-def check_whole(path: Path) -> None:
-    """Refuse a checkpoint of which a file is gone or cut short. Raises RecipeError."""
-    others = sorted(p.name for p in path.parent.glob("iteration-*") if _NAME.fullmatch(p.name) and p != path)
-    hint = f"remove `{path}` and the run goes on from {f'`{others[-1]}`' if others else 'its beginning'}"
+def seal(folder: Path) -> None:
+    """Write down what the files of a finished folder are, so that `damage` finds whatever becomes another."""
+    written = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix == _DIGEST:
+            continue
+        noted = file.with_name(file.name + _DIGEST)
+        digest = noted.read_text("ascii") if noted.exists() else _sha256(file)
+        written[file.name] = {"bytes": file.stat().st_size, "sha256": digest}
+    for noted in folder.glob(f"*{_DIGEST}"):
+        noted.unlink()
+    _write(folder / _SEAL, written)
+
+
+def damage(path: Path, *, part: int = 0, parts: int = 1, contents: bool = True) -> str | None:
+    """What of a sealed folder is not as it was written: the first of its files that is gone, cut short or another.
+
+    Of `parts` that read the files' contents between them this is one; sizes are looked at by each. Without `contents`
+    only they are, which takes no time.
+    """
     try:
-        sizes: dict[str, int] = json.loads((path / "complete.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"the checkpoint `{path}` is damaged: complete.json: {error}", hint=hint) from None
-    for name, size in sizes.items():
-        file = path / name
-        there = file.stat().st_size if file.exists() else None
+        written = json.loads((path / _SEAL).read_text("utf-8"))
+        expected = {str(name): (int(said["bytes"]), str(said["sha256"])) for name, said in written.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return f"{_SEAL}: {type(error).__name__}: {error}"
+    for name, (size, _) in expected.items():
+        there = (path / name).stat().st_size if (path / name).exists() else None
         if there != size:
-            said = "is gone" if there is None else f"has {there:,} bytes, not {size:,}"
-            raise RecipeError(f"the checkpoint `{path}` is damaged: `{name}` {said}", hint=hint)
+            return f"`{name}` " + ("is gone" if there is None else f"has {there:,} bytes, not {size:,}")
+    if not contents:
+        return None
+    # The largest first and in turn, so that parts are of like size.
+    names = sorted(expected, key=lambda name: (-expected[name][0], name))[part::parts]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for name, digest in zip(names, pool.map(_sha256, (path / name for name in names)), strict=True):
+            if digest != expected[name][1]:
+                return f"`{name}` is not what was written: its SHA-256 is {digest}, not {expected[name][1]}"
+    return None
+
+
+def refuse(path: Path, said: str | None) -> None:
+    """Raise RecipeError where something is `said` of a checkpoint's damage, with what to do."""
+    if said is None:
+        return
+    others = sorted(p.name for p in path.parent.glob("iteration-*") if _NAME.fullmatch(p.name) and p != path)
+    raise RecipeError(
+        f"the checkpoint `{path}` is damaged: {said}",
+        hint=f"remove `{path}` and the run goes on from {f'`{others[-1]}`' if others else 'its beginning'}",
+    )
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -74,6 +113,18 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
+class HashingWriter(FileSystemWriter):
+    """Notes the SHA-256 of each file beside it: every rank of its own, and in the thread that writes."""
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> TorchFuture[list[WriteResult]]:
+        done = super().write_data(plan, planner)
+        done.wait()
+        for name in {result.storage_data.relative_path for result in done.value()}:
+            file = Path(self.path) / name
+            file.with_name(file.name + _DIGEST).write_text(_sha256(file), "ascii")
+        return done
+
+
 class Checkpoints:
     """The checkpoints of one run; of them the `keep` newest stay."""
 
@@ -84,7 +135,7 @@ class Checkpoints:
         self.keep = keep
         self.in_background = in_background
         self._world = world
-        self._writer = writer or FileSystemWriter
+        self._writer = writer or HashingWriter
         self._under_way: tuple[Path, Future[Any]] | None = None
         # Of its own: what a thread says to other ranks must not mix with what training says.
         self.group = dist.new_group(backend="gloo")
@@ -93,6 +144,15 @@ class Checkpoints:
             for left in [*folder.glob(f"*{_PARTIAL}"), *folder.glob(f"*{_OLD}")]:
                 shutil.rmtree(left)
         dist.barrier(self.group)
+
+    def check(self, path: Path) -> None:
+        """Refuse a checkpoint of which a file is gone or not what was written; ranks share the reading.
+
+        Raises RecipeError, on every rank the same.
+        """
+        found: list[str | None] = [None] * self._world.ranks
+        dist.all_gather_object(found, damage(path, part=self._world.rank, parts=self._world.ranks), group=self.group)
+        refuse(path, next(filter(None, found), None))
 
     def save(
         self,
@@ -147,7 +207,7 @@ class Checkpoints:
         # Rank 0 has gathered from every rank that its part is on disk before its own call returned.
         if self._world.rank == 0:
             partial = path.with_name(path.name + _PARTIAL)
-            _write(partial / "complete.json", {p.name: p.stat().st_size for p in sorted(partial.iterdir())})
+            seal(partial)
             _replace(partial, path)
             _write(self.folder / "latest.new", path.name)
             (self.folder / "latest.new").replace(self.folder / "latest")
@@ -202,6 +262,11 @@ def _copied(tensors: Any) -> Any:
             local, mesh, placements, run_check=False, shape=tensors.shape, stride=tensors.stride()
         )
     return tensors.clone()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(path: Path, content: Any) -> None:

@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.metadata import BytesStorageMetadata, MetadataIndex
 
 from marco_data.errors import RecipeError
+from marco_data.train.checkpoint import damage, seal
 from marco_data.train.config import ModelConfig
 from marco_data.train.hub import config_of_fields, parameter_shapes, read_json, special_tokens
 from marco_data.train.weights import (
@@ -73,6 +74,9 @@ class CheckpointFolder:
         said = read_json(self.folder / "config.json")
         self.config = config_in(said, self.folder / "config.json")
         self._shards = self._distributed()
+        if (self.folder / "complete.json").is_file() and (said_of_it := damage(self.folder)):
+            hint = "take another checkpoint of the run"
+            raise RecipeError(f"the checkpoint `{self.folder}` is damaged: {said_of_it}", hint=hint)
         try:
             metadata = dcp.FileSystemReader(self._shards).read_metadata()
         except Exception as error:  # it is a pickle: what a damaged one raises has no common class
@@ -170,6 +174,7 @@ def import_from_hub(source: HubFolder, out: Path, *, dtype: torch.dtype = torch.
         )
     write_json(partial / "config.json", {"model": asdict(source.config), **source.special_tokens})
     names = copy_tokenizer(source.folder, partial, source.config.vocab_size)
+    seal(partial)
     appear(partial, out)
     return names
 

@@ -21,7 +21,7 @@ import torch.distributed as dist
 
 from marco_data.errors import MarcoError, RecipeError
 from marco_data.train.batches import Batch, Batches, Samples, check_state
-from marco_data.train.checkpoint import Checkpoints, Writer, check_whole, load, newest, read_state
+from marco_data.train.checkpoint import Checkpoints, Writer, damage, load, newest, read_state, refuse
 from marco_data.train.loss import IGNORED, labels_of
 from marco_data.train.metrics import MFU_FORMULA, Lines, Meter, Signatures, peak_flops_of, write_signatures
 from marco_data.train.model import CausalLM
@@ -102,11 +102,14 @@ def train(
 
 
 def check_resumable(folder: Path, plan: Plan, settings: Settings) -> dict[str, Any] | None:
-    """The newest checkpoint's state, none before the first. RecipeError where it is damaged or of another run."""
+    """The newest checkpoint's state, none before the first. RecipeError where it is damaged or of another run.
+
+    Of its files only the sizes are looked at: their contents are read by all ranks together (`Checkpoints.check`).
+    """
     found = newest(folder)
     if found is None:
         return None
-    check_whole(found)
+    refuse(found, damage(found, contents=False))
     state = read_state(found)
     check_state(plan, state["data"])
     before, now = _flat(state["settings"]), _flat(_as_json(settings.identity()))
@@ -134,6 +137,8 @@ class _Run:
         )
         found = newest(self.checkpoints.folder)
         state = check_resumable(running.folder, plan, settings)
+        if found is not None:
+            self.checkpoints.check(found)
         computing = Computing(
             dtype=DTYPES[settings.precision],
             master=torch.float64 if settings.precision == FP64 else torch.float32,
@@ -147,6 +152,8 @@ class _Run:
         self.optimizer = optimizer_of(self.model, settings.adam)
         self.iteration = self.updates = self.tokens = self.saved = 0
         self.loss = float("nan")
+        shape = (settings.model.num_hidden_layers, settings.model.num_experts)
+        self.load = torch.ones(shape, dtype=torch.int64, device=world.device)  # even: a run's first step balances none
         self.stage: int | None = None
         self.watch = Watch(settings.spikes)
         seen = None
@@ -157,6 +164,7 @@ class _Run:
             self.saved = self.iteration
             self.watch = Watch(settings.spikes, state["recent_losses"], state["skipped_in_a_row"])
             self.stage = state["stage"]
+            self.load = torch.tensor(state["load"], dtype=torch.int64, device=world.device)
             seen, data_state = state["seen"], state["data"]
             say(f"going on from `{found}`: iteration {self.iteration:,}, {self.tokens:,} tokens")
         self.batches = Batches(plan, batch=settings.global_batch, rank=world.rank, ranks=world.ranks, state=data_state)
@@ -250,6 +258,7 @@ class _Run:
             None if documents is None else documents[:, :-1],
             self.running.micro_batch,
             settings.coefficients,
+            self.load,
             (lambda part: self.signatures.watching(sources[part, :-1])) if watching else None,
         )
         norm = gradient_norm(self.model.parameters(), self.world)
@@ -263,7 +272,8 @@ class _Run:
             set_rate(self.optimizer, rate)
             self.optimizer.step()
             self.updates += 1
-            self._balance(done)
+            self.load = done.load
+            self._balance()
         self.optimizer.zero_grad()
         self.rate = rate
         self.meter.add(done, labels, sources[:, 1:], float(norm), skipped=skipped)
@@ -271,7 +281,8 @@ class _Run:
             self._tell_of_spike(stage, batch, done, labels, verdict, float(norm), skipped=skipped)
         if watching:
             taken = self.signatures.take()
-            self._tell("signature", {"stage": stage.stage, "distance": taken["distance"]})
+            said = {name: taken[name] for name in ("distance", "same_in_bf16")}
+            self._tell("signature", {"stage": stage.stage, **said})
             if self.world.rank == 0:
                 at = self.running.folder / "signatures" / f"iteration-{self.iteration:08d}.npz"
                 write_signatures(at, self.signatures.languages, taken["counts"])
@@ -283,9 +294,9 @@ class _Run:
                 "earlier checkpoint",
             )
 
-    def _balance(self, done: Done) -> None:
+    def _balance(self) -> None:
         if self.settings.expert_bias_rate:
-            for layer, load_of_layer in zip(self.model.model.layers, done.load, strict=True):
+            for layer, load_of_layer in zip(self.model.model.layers, self.load, strict=True):
                 update_expert_bias(layer.mlp.gate.expert_bias, load_of_layer, self.settings.expert_bias_rate)
 
     def _tell_of_spike(
@@ -353,6 +364,7 @@ class _Run:
             "updates": self.updates,
             "tokens": self.tokens,
             "stage": self.stage,
+            "load": self.load.tolist(),
             "data": self.data_state,
             "seen": self.meter.state(),
             "recent_losses": self.watch.recent,

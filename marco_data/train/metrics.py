@@ -130,7 +130,10 @@ def _by(losses: npt.NDArray[np.float64], counted: npt.NDArray[np.int64], names: 
 
 
 class Signatures:
-    """Which experts each language's tokens go to: [languages, layers, experts], counted while `watching`."""
+    """Which experts each language's tokens go to: [languages, layers, experts], counted while `watching`.
+
+    And for how many tokens a router in bf16 without a bias, which is what an export is run with, chooses the same.
+    """
 
     def __init__(self, model: CausalLM, plan: Plan, world: World) -> None:
         self.world = world
@@ -140,19 +143,22 @@ class Signatures:
         config = model.config
         shape = (len(self.languages), config.num_hidden_layers, max(1, config.num_experts))
         self.counts = torch.zeros(shape, dtype=torch.int64, device=world.device)
+        self.agreed = torch.zeros(2, config.num_hidden_layers, dtype=torch.int64, device=world.device)
         self._of_tokens: Tensor | None = None
         if config.num_experts:
             for number, layer in enumerate(model.model.layers):
                 layer.mlp.gate.register_forward_hook(self._hook(number))
 
     def _hook(self, layer: int) -> Any:
-        def count(_module: Any, _inputs: Any, routing: Routing) -> None:
+        def count(router: Any, inputs: tuple[Tensor], routing: Routing) -> None:
             if self._of_tokens is None:
                 return
             languages, experts = self.counts.shape[0], self.counts.shape[2]
             flat = (self._of_tokens.unsqueeze(1) * experts + routing.experts).flatten()
             counted = torch.bincount(flat, minlength=languages * experts)
             self.counts[:, layer] += counted.view(languages, experts)
+            same = same_choice_in_bf16(inputs[0], router.weight, routing.experts)
+            self.agreed[:, layer] += torch.stack((same.sum(), torch.tensor(len(same), device=same.device)))
 
         return count
 
@@ -168,8 +174,11 @@ class Signatures:
     def take(self) -> dict[str, Any]:
         """The counts of all ranks, and by language how far its use is from that of all, from 0 to 1; starts over.
 
-        The distance is half the sum of absolute differences of shares, averaged over layers.
+        The distance is half the sum of absolute differences of shares, averaged over layers. `same_in_bf16` is by
+        layer the share of tokens whose experts a bf16 router chooses too.
         """
+        same, tokens = self.world.sum(self.agreed).cpu().double().numpy()
+        self.agreed.zero_()
         counts = self.world.sum(self.counts).cpu().double().numpy()
         self.counts.zero_()
         total = counts.sum(0)
@@ -179,7 +188,15 @@ class Signatures:
             if own.sum():
                 share = own / np.maximum(1, own.sum(-1, keepdims=True))
                 distance[language] = float((np.abs(share - overall).sum(-1) / 2).mean())
-        return {"distance": distance, "counts": counts.astype(np.int64)}
+        agreed = (same / np.maximum(1, tokens)).tolist()
+        return {"distance": distance, "same_in_bf16": agreed, "counts": counts.astype(np.int64)}
+
+
+@torch.no_grad()
+def same_choice_in_bf16(hidden: Tensor, weight: Tensor, experts: Tensor) -> Tensor:
+    """Of each token, whether the highest logits in bf16 are those of the `experts` [tokens, top_k] that it went to."""
+    logits = torch.nn.functional.linear(hidden.bfloat16(), weight.bfloat16())
+    return (logits.topk(experts.shape[1], -1).indices.sort(-1).values == experts.sort(-1).values).all(-1)
 
 
 def write_signatures(path: Path, languages: list[str], counts: npt.NDArray[np.int64]) -> None:

@@ -5,7 +5,6 @@ Parameters have the names they have in transformers, so weights of one load into
 sharded: layers are plain modules that a trainer wraps, and ranks exchange rows through `SparseMoe.exchange`.
 """
 
-from collections.abc import Callable
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -25,7 +24,8 @@ class Output(NamedTuple):
     """Of a micro-batch. A tuple, because FSDP finds tensors to hook on in tuples and not in objects.
 
     `loss_sum` / `token_count` is the loss; `losses` [batch, seq] have no gradient. `aux` and `z` are means over layers,
-    without a coefficient; `load` [layers, experts] counts choices of this micro-batch on this rank.
+    without a coefficient; `load` [layers, experts] counts choices of this micro-batch on this rank, and
+    `probability_sum` of the same shape adds up the router's probabilities, without a gradient.
     """
 
     loss_sum: Tensor
@@ -34,6 +34,7 @@ class Output(NamedTuple):
     aux: Tensor
     z: Tensor
     load: Tensor
+    probability_sum: Tensor
 
 
 class Positions(NamedTuple):
@@ -199,19 +200,19 @@ class CausalLM(nn.Module):
         labels: Tensor,
         document_ids: Tensor | None = None,
         *,
-        global_load: Callable[[Tensor], Tensor] | None = None,
+        load: Tensor | None = None,
         chunk: int = CHUNK_TOKENS,
     ) -> Output:
         """Losses of `tokens` [batch, seq]; with `document_ids`, attention ends where a document does.
 
-        `global_load` makes of this micro-batch's load that of the global batch, for the aux loss.
+        `load` [layers, experts] is what the aux loss weighs probabilities with; this micro-batch's own without it.
         """
         hidden, balance = self.model(tokens, document_ids)
         loss_sum, losses = cross_entropy(hidden.flatten(0, 1), self.output_weight(), labels.flatten(), chunk=chunk)
         aux = loss_sum.new_zeros(())
         if self.config.num_experts:
-            load = balance.load if global_load is None else global_load(balance.load)
-            aux = aux_loss(balance.probability_sum, load, tokens.numel()).mean()
+            weighed_with = balance.load if load is None else load
+            aux = aux_loss(balance.probability_sum, weighed_with, tokens.numel()).mean()
         return Output(
             loss_sum=loss_sum,
             token_count=(labels != IGNORED).sum(),
@@ -219,6 +220,7 @@ class CausalLM(nn.Module):
             aux=aux,
             z=balance.z.mean(),
             load=balance.load,
+            probability_sum=balance.probability_sum.detach(),
         )
 
 

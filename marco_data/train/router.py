@@ -64,9 +64,9 @@ def aux_loss(probability_sum: Tensor, load: Tensor, tokens: int) -> Tensor:
     """The load-balancing loss of layers, [..., experts] -> [...]; 1 where experts are chosen evenly.
 
     experts x sum over e of (share of choices that fell on e) x (mean probability of e). `load` are the choices of a
-    whole global batch, over all ranks and micro-batches, or what is known of it; `probability_sum` is summed over the
-    `tokens` of this micro-batch alone. Its mean over all micro-batches of equal size is then the loss of the global
-    batch, and so is the mean of its gradients. Only the probabilities have a gradient.
+    whole global batch, over all ranks and micro-batches; `probability_sum` is summed over the `tokens` of this
+    micro-batch alone. Its mean over all micro-batches of equal size is then the loss of the global batch, and so is
+    the mean of its gradients. Only the probabilities have a gradient.
     """
     share = load / load.sum(-1, keepdim=True)
     result: Tensor = load.shape[-1] * (share * probability_sum / tokens).sum(-1)

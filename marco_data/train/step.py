@@ -1,8 +1,8 @@
 """One step's forward and backward passes over the micro-batches of a rank.
 
 In come a sharded model and this rank's sequences of the global batch; out come summed gradients, the loss of the global
-batch and of every token, and experts' load. Gradients do not depend on how sequences are dealt to ranks. Does not know
-where sequences come from, nor what is done with the gradients.
+batch and of every token, and experts' load. Gradients do not depend on how sequences are dealt to ranks and
+micro-batches. Does not know where sequences come from, nor what is done with the gradients.
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from torch import Tensor
 from marco_data.train.loss import IGNORED
 from marco_data.train.model import CausalLM
 from marco_data.train.parallel import World
+from marco_data.train.router import aux_loss
 from marco_data.train.settings import Coefficients
 
 
@@ -30,19 +31,6 @@ class Done:
     losses: Tensor
 
 
-class _Load:
-    """Choices of experts of all ranks, summed over the micro-batches that a step has seen so far."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.total: Tensor | None = None
-
-    def __call__(self, load: Tensor) -> Tensor:
-        everywhere = self.world.sum(load.clone())
-        self.total = everywhere if self.total is None else self.total + everywhere
-        return self.total
-
-
 def forward_backward(
     model: CausalLM,
     world: World,
@@ -51,28 +39,37 @@ def forward_backward(
     documents: Tensor | None,
     micro_batch: int,
     coefficients: Coefficients,
+    load: Tensor,
     watch: Callable[[slice], AbstractContextManager[None]] | None = None,
 ) -> Done:
     """Add up gradients of `tokens` and `labels` [sequences of this rank, seq]; all ranks have as many sequences.
 
-    The loss is the mean over the labels of the global batch. The aux loss weighs a micro-batch's probabilities with the
-    load of all ranks up to and with it: with one micro-batch a step, that is the global batch's. `watch` is entered
-    around each forward pass, with the sequences that are in it.
+    The loss is the mean over the labels of the global batch. Probabilities are weighed with `load` [layers, experts],
+    that of the global batch before this one, for the gradient of the aux loss: this one's own is known only after its
+    last micro-batch, and a sum up to now (Megatron's way) would make gradients depend on `micro_batch` and ranks. The
+    `aux` that is returned is this batch's own. `watch` is entered around each forward pass, with the sequences in it.
     """
     count = int(world.sum((labels != IGNORED).sum()))
-    load = _Load(world)
-    sums = torch.zeros(3, dtype=torch.float64, device=tokens.device)
+    used = torch.zeros_like(load)
+    probability_sum = torch.zeros(load.shape, dtype=torch.float64, device=load.device)
+    sums = torch.zeros(2, dtype=torch.float64, device=tokens.device)
     losses = []
     for start in range(0, len(tokens), micro_batch):
         part = slice(start, start + micro_batch)
         with nullcontext() if watch is None else watch(part):
-            out = model(tokens[part], labels[part], None if documents is None else documents[part], global_load=load)
+            out = model(tokens[part], labels[part], None if documents is None else documents[part], load=load)
         # What is a mean over this rank's tokens becomes its share of the mean over all.
         share = len(tokens[part]) / (len(tokens) * world.ranks)
         loss = out.loss_sum / max(count, 1) + share * (coefficients.aux * out.aux + coefficients.z * out.z)
         loss.backward()
-        sums += torch.stack((out.loss_sum.detach(), share * out.aux.detach(), share * out.z.detach())).double()
+        sums += torch.stack((out.loss_sum.detach(), share * out.z.detach())).double()
+        if used.numel():  # else a dense model
+            used += out.load
+            probability_sum += out.probability_sum
         losses.append(out.losses.detach())
-    loss_sum, aux, z = world.sum(sums).tolist()
-    total = load.total if load.total is not None else torch.zeros(0, 0, device=tokens.device)
-    return Done(loss_sum / max(count, 1), aux, z, count, total, torch.cat(losses))
+    loss_sum, z = world.sum(sums).tolist()
+    aux = 0.0
+    if used.numel():
+        everywhere = world.sum(probability_sum)
+        aux = float(aux_loss(everywhere, world.sum(used), tokens.numel() * world.ranks).mean())
+    return Done(loss_sum / max(count, 1), aux, z, count, used, torch.cat(losses))

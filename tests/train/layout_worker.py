@@ -1,4 +1,4 @@
-"""One rank of a job that takes the gradients of one batch: arguments are ep, micro-batch, the output and the dtype."""
+"""One rank of a job that takes and clips the gradients of one batch: ep, micro-batch, output, `keep` or `recompute`."""
 
 import sys
 
@@ -7,7 +7,7 @@ import torch
 from marco_data.train.config import CONFIGS
 from marco_data.train.loss import labels_of
 from marco_data.train.model import initial_weight
-from marco_data.train.optimizer import gradient_norm
+from marco_data.train.optimizer import clip_gradients, gradient_norm
 from marco_data.train.parallel import Computing, join, sharded
 from marco_data.train.settings import Coefficients
 from marco_data.train.step import forward_backward
@@ -25,11 +25,15 @@ def main():
     model = sharded(config, world, weights, computing)
     tokens = torch.randint(0, config.vocab_size, (4, 65), generator=torch.Generator().manual_seed(3))
     own = tokens[world.rank * 4 // world.ranks : (world.rank + 1) * 4 // world.ranks]
-    done = forward_backward(model, world, own[:, :-1], labels_of(own), None, micro_batch, Coefficients(0.01, 0.001))
+    load = torch.arange(1, config.num_experts + 1, dtype=torch.int64).repeat(config.num_hidden_layers, 1) ** 2
+    coefficients = Coefficients(1.0, 0.001)
+    done = forward_backward(model, world, own[:, :-1], labels_of(own), None, micro_batch, coefficients, load)
     norm = gradient_norm(model.parameters(), world)
+    clip_gradients(model.parameters(), norm, float(norm) / 2)
     whole = {name: parameter.grad.full_tensor() for name, parameter in model.named_parameters()}
     if world.rank == 0:
-        torch.save({"loss": done.loss, "norm": norm, "gradients": whole, "load": done.load}, out)
+        said = {"loss": done.loss, "aux": done.aux, "z": done.z, "norm": float(norm)}
+        torch.save(said | {"gradients": whole, "load": done.load}, out)
     # Nobody leaves before all are done: gloo ends a process whose threads still wait for another that has gone.
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()

@@ -1,7 +1,5 @@
 """Grouped experts are the loop: the same bits, the same gradients, also where an expert gets nothing or all."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from poisoned import poisoned_memory  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from marco_data.train.config import CONFIGS  # noqa: E402
@@ -47,23 +46,6 @@ def run(module: Experts, load: list[int]) -> dict[str, Tensor]:
     output = module(rows, torch.tensor(load))
     output.backward(wanted)
     return {"output": output.detach(), "rows": rows.grad} | {n: p.grad for n, p in module.named_parameters()}
-
-
-@contextmanager
-def poisoned_memory() -> Iterator[None]:
-    """What nobody has written reads as NaN: new tensors are filled with it, and so are freed buffers of many sizes."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(True)
-    filled = torch.utils.deterministic.fill_uninitialized_memory
-    torch.utils.deterministic.fill_uninitialized_memory = True
-    try:
-        assert torch.empty(8).isnan().all()
-        held = [torch.full((size,), float("nan")) for size in range(64, 100_000, 1024) for _ in range(4)]
-        del held
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-        torch.utils.deterministic.fill_uninitialized_memory = filled
 
 
 @pytest.mark.parametrize("load", LOADS.values(), ids=LOADS)

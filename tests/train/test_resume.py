@@ -1,13 +1,9 @@
 """A run that was stopped, killed or moved to other ranks ends where one that never stopped does."""
 
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,12 +13,9 @@ torch = pytest.importorskip("torch")
 import tiny_run  # noqa: E402
 
 from marco_data.errors import RecipeError  # noqa: E402
-from marco_data.train.checkpoint import newest  # noqa: E402
+from marco_data.train.checkpoint import damage, newest  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
-
-HERE = Path(__file__).parent
-ENVIRONMENT = os.environ | {"PYTHONPATH": f"{HERE.parents[1]}{os.pathsep}{HERE}", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -38,25 +31,10 @@ EXACT = {"precision": "fp64"}  # the order of sums differs between layouts, and 
 
 @pytest.fixture(scope="module")
 def exact(stages) -> Path:
-    """The same run in fp64, its batches in one piece."""
+    """The same run in fp64."""
     out = stages / "exact"
-    assert tiny_run.run(stages, out, settings=EXACT, micro_batch=4).finished
+    assert tiny_run.run(stages, out, settings=EXACT).finished
     return out
-
-
-@contextmanager
-def started(stages: Path, out: Path, *launch: str, **options):
-    """The run as processes of their own; whatever is left of them is killed."""
-    command = [sys.executable, *launch, HERE / "tiny_run.py", stages, out, json.dumps(options)]
-    process = subprocess.Popen(
-        [*map(str, command)], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
 
 
 def wait_for(condition, process) -> None:
@@ -93,7 +71,7 @@ def test_a_finished_run_is_left_as_it_is(stages, straight):
 
 def test_a_run_killed_at_any_step_goes_on_bit_for_bit(stages, straight, tmp_path):
     cut = random.Random(0).randrange(5, 12)
-    with started(stages, tmp_path) as process:
+    with tiny_run.started(stages, tmp_path) as process:
         metrics = tmp_path / "metrics.jsonl"
         wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > cut, process)
         os.killpg(process.pid, signal.SIGKILL)
@@ -105,7 +83,7 @@ def test_a_run_killed_at_any_step_goes_on_bit_for_bit(stages, straight, tmp_path
 
 def test_a_run_killed_in_the_middle_of_a_checkpoint_goes_on_from_the_one_before(stages, straight, tmp_path):
     tiny_run.run(stages, tmp_path, stop_after=4)
-    with started(stages, tmp_path, slow=True) as process:
+    with tiny_run.started(stages, tmp_path, slow=True) as process:
         wait_for((tmp_path / "written").exists, process)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -118,7 +96,9 @@ def test_a_run_killed_in_the_middle_of_a_checkpoint_goes_on_from_the_one_before(
 
 def test_sigterm_writes_a_checkpoint_of_all_ranks_and_fewer_ranks_go_on(stages, exact, tmp_path):
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    with started(stages, tmp_path, *launch, ep=2, checkpoint_every=1000, settings=EXACT, micro_batch=2) as process:
+    with tiny_run.started(
+        stages, tmp_path, *launch, ep=2, checkpoint_every=1000, settings=EXACT, micro_batch=2
+    ) as process:
         metrics = tmp_path / "metrics.jsonl"
         wait_for(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 3, process)
         process.terminate()
@@ -139,7 +119,7 @@ def test_sigterm_writes_a_checkpoint_of_all_ranks_and_fewer_ranks_go_on(stages, 
 def test_a_checkpoint_of_one_rank_is_gone_on_with_by_two_that_share_experts(stages, exact, tmp_path):
     tiny_run.run(stages, tmp_path, stop_after=12, settings=EXACT, micro_batch=4)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    with started(stages, tmp_path, *launch, ep=2, settings=EXACT, micro_batch=2) as process:
+    with tiny_run.started(stages, tmp_path, *launch, ep=2, settings=EXACT, micro_batch=2) as process:
         said, _ = process.communicate(timeout=90)
         assert process.returncode == 0, said
     for ours, theirs in zip(tiny_run.lines_of(tmp_path), tiny_run.lines_of(exact), strict=True):
@@ -162,7 +142,31 @@ def test_a_damaged_checkpoint_stops_the_run_before_it_trains(stages, tmp_path):
     with pytest.raises(RecipeError, match="is gone"):
         tiny_run.run(stages, tmp_path)
     data.write_bytes(whole)
+    for file in sorted(path.iterdir()):
+        content = file.read_bytes()
+        flipped = bytearray(content)
+        flipped[len(content) // 2] ^= 1
+        file.write_bytes(flipped)
+        with pytest.raises(RecipeError, match=rf"is damaged: .*{file.name}"):
+            tiny_run.run(stages, tmp_path)
+        file.write_bytes(content)
+    assert len(tiny_run.lines_of(tmp_path)) == 5, "none of these has trained"
+    (tmp_path / "latest").write_bytes(b"\x00nothing")  # for people and scripts: a run looks at the folders themselves
     assert tiny_run.run(stages, tmp_path, stop_after=1).iteration == 6
+    assert (tmp_path / "latest").read_text() == "iteration-00000006"
+
+
+def test_ranks_share_the_reading_of_a_checkpoint_and_each_file_is_read_by_one(stages, tmp_path):
+    tiny_run.run(stages, tmp_path, stop_after=1)
+    path = newest(tmp_path)
+    for file in sorted(set(path.iterdir()) - {path / "complete.json"}):
+        content = file.read_bytes()
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        said = [damage(path, part=part, parts=3) for part in range(3)]
+        assert [one for one in said if one] == [damage(path)]
+        assert file.name in damage(path)
+        file.write_bytes(content)
+    assert damage(path) is None
 
 
 def test_other_settings_or_data_than_a_run_began_with_are_refused_by_name(stages, tmp_path):

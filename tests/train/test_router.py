@@ -114,8 +114,7 @@ def test_micro_batches_that_know_the_global_load_have_the_global_batchs_aux_loss
     tokens = torch.randint(0, TINY.vocab_size, (8, 33), generator=torch.Generator().manual_seed(0))
 
     def aux_of(rows: Tensor, load: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        given = None if load is None else lambda _: load
-        out = model(rows[:, :-1], labels_of(rows), global_load=given)
+        out = model(rows[:, :-1], labels_of(rows), load=load)
         return out.aux, out.load
 
     whole, load = aux_of(tokens)
@@ -151,15 +150,20 @@ def test_aux_loss_of_the_model_is_the_mean_over_its_layers_by_definition():
     assert out.z.item() == pytest.approx(sum(squares) / len(squares), rel=1e-12)
 
 
-def test_learning_by_aux_loss_alone_evens_the_load():
+@pytest.mark.parametrize("weighed_with", ["its own load", "the load of the batch before"])
+def test_learning_by_aux_loss_alone_evens_the_load(weighed_with):
     module, hidden = router(replace(TINY, num_experts_per_tok=2)), hidden_states(2000) + 0.5
     optimizer = torch.optim.SGD(module.parameters(), lr=0.5)
     before = load_statistics(module(hidden).load[None])[0].busiest
-    for _ in range(200):
-        routing = module(hidden)
+    last = torch.ones(TINY.num_experts)
+    for number in range(200):
+        rows = hidden[number % 4 :: 4]  # each batch has other tokens than the one before
+        routing = module(rows)
         optimizer.zero_grad()
-        aux_loss(routing.probability_sum, routing.load, len(hidden)).backward()
+        load = routing.load if weighed_with == "its own load" else last
+        aux_loss(routing.probability_sum, load, len(rows)).backward()
         optimizer.step()
+        last = routing.load
     assert load_statistics(module(hidden).load[None])[0].busiest < 0.6 * before
 
 

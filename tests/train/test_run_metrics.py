@@ -9,9 +9,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import tiny_run  # noqa: E402
+from poisoned import poisoned_memory  # noqa: E402
+from written_shards import END, VOCABULARY, entry, write_blend, write_shard, write_stage  # noqa: E402
 
 from marco_data.errors import MarcoError  # noqa: E402
 from marco_data.train.batches import Samples, documents_of  # noqa: E402
+from marco_data.train.checkpoint import newest, read_state  # noqa: E402
+from marco_data.train.config import CONFIGS  # noqa: E402
 from marco_data.train.schedule import Piece, Schedule  # noqa: E402
 from marco_data.train.settings import stage_tokens  # noqa: E402
 from marco_data.train.spikes import SpikePolicy  # noqa: E402
@@ -94,3 +98,74 @@ def test_activations_computed_again_change_nothing(stages, tmp_path):
     tiny_run.run(stages, tmp_path / "b", settings=settings, micro_batch=4, stop_after=4, recompute=True)
     first, second = ([line["loss"] for line in tiny_run.lines_of(tmp_path / name)] for name in "ab")
     assert first == pytest.approx(second, abs=1e-12)
+
+
+@pytest.fixture(scope="module")
+def planted(one_thread, tmp_path_factory) -> Path:
+    """A stage that counts to eight again and again, and in its midst a sample of five documents of noise."""
+    made = tmp_path_factory.mktemp("planted")
+    random = np.random.default_rng(5)
+    counting = [[*(8 + np.arange(29) % 8).tolist(), END] for _ in range(256)]
+    noise = [[*random.integers(100, VOCABULARY, length - 1).tolist(), END] for length in (7, 6, 7, 6, 7)]
+    rows = []
+    for name, documents in (("counting", counting), ("noise", noise)):
+        rows.append(entry(made, write_shard(made / f"{name}-000", documents), documents, 1.0))
+    write_blend(made / "stage-1.json", rows)
+    write_stage(made, [([30] * 5, 1.0)], stage=2)
+    return made
+
+
+@pytest.mark.parametrize("action", ["report", "skip"])
+def test_a_batch_with_planted_noise_is_told_with_its_five_documents_and_skipped_if_so_asked(planted, tmp_path, action):
+    policy = SpikePolicy(window=16, action=action)
+    tiny_run.run(planted, tmp_path, settings={"spikes": policy}, stop_after=32, checkpoint_every=32)
+    [spike] = tiny_run.lines_of(tmp_path, "spike")
+    uses = documents_of(tiny_run.plan_of(planted).stage(1), spike["stage_iteration"], tiny_run.BATCH)
+    there = {(use.sample, use.prefix, use.document, use.offset, use.tokens) for use in uses}
+    rows = spike["documents"]
+    assert {tuple(row[name] for name in ("sample", "prefix", "document", "offset", "tokens")) for row in rows} <= there
+    assert [row["source"] for row in rows] == ["noise"] * 5
+    assert {row["document"] for row in rows} == set(range(5))
+    assert [row["loss"] for row in rows] == sorted((row["loss"] for row in rows), reverse=True)
+    lines = {line["iteration"]: line for line in tiny_run.lines_of(tmp_path)}
+    at = spike["iteration"]
+    assert (spike["verdict"], spike["loss"]) == ("spike", lines[at]["loss"])
+    assert lines[at]["loss"] > lines[at - 1]["loss"] + 0.5 > spike["usual_loss"]
+    skipped = action == "skip"
+    assert (spike["skipped"], lines[at]["skipped"]) == (skipped, int(skipped))
+    assert read_state(newest(tmp_path))["updates"] == 32 - skipped
+
+
+def test_tensorboard_reads_the_scalars_of_the_run_and_of_the_one_that_went_on(stages, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for _ in range(2):
+        tiny_run.run(stages, tmp_path, stop_after=4, peak_flops=1e9)
+    read = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    read.Reload()
+    lines = tiny_run.lines_of(tmp_path)
+    assert len(lines) == 8
+    languages = {f"loss_by_language/{name}" for line in lines for name in line["loss_by_language"]}
+    flat = {"loss", "aux", "z", "gradient_norm", "rate", "tokens_per_second", "data_wait_seconds", "mfu"}
+    assert set(read.Tags()["scalars"]) == flat | languages | {"dead_experts"}
+    for tag in read.Tags()["scalars"]:
+        group, _, name = tag.partition("/")
+        said = {line["iteration"]: line[group][name] if name else line[group] for line in lines if group in line}
+        assert {event.step: event.value for event in read.Scalars(tag)} == pytest.approx(said, rel=1e-6)
+
+
+def test_a_run_in_poisoned_memory_with_experts_that_get_no_token_learns_the_same_bits(stages, tmp_path):
+    options = {"top_k": 1, "stop_after": 8, "checkpoint_every": 8}
+    tiny_run.run(stages, tmp_path / "clean", **options)
+    with poisoned_memory():
+        tiny_run.run(stages, tmp_path / "poisoned", **options)
+    assert max(line["dead_experts"] for line in tiny_run.lines_of(tmp_path / "clean")) > 0
+    assert tiny_run.digest(tmp_path / "poisoned") == tiny_run.digest(tmp_path / "clean")
+    assert tiny_run.untimed(tmp_path / "poisoned") == tiny_run.untimed(tmp_path / "clean")
+
+
+def test_a_dense_model_is_trained_and_gone_on_with_and_speaks_of_no_experts(stages, tmp_path):
+    for _ in range(2):
+        tiny_run.run(stages, tmp_path, settings={"model": CONFIGS["tiny"]}, signatures_every=2, stop_after=2)
+    lines = tiny_run.lines_of(tmp_path)
+    assert [line["iteration"] for line in lines] == [1, 2, 3, 4]
+    assert [(line["aux"], "experts" in line) for line in lines] == [(0, False)] * 4

@@ -5,18 +5,21 @@ As a program it is one rank of such a run, under torchrun or alone; its argument
 
 import hashlib
 import json
+import os
+import signal
+import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.checkpoint import FileSystemWriter
 from written_shards import write_stage
 
 from marco_data.train.blend import load_blend
-from marco_data.train.checkpoint import newest, read_state
+from marco_data.train.checkpoint import HashingWriter, newest, read_state
 from marco_data.train.config import CONFIGS, ModelConfig
 from marco_data.train.loop import Ended, Running, train
 from marco_data.train.model import initial_weight
@@ -28,9 +31,12 @@ from marco_data.train.spikes import SpikePolicy
 
 MODEL = CONFIGS["tiny-moe"]
 SEQUENCE, BATCH = 32, 4
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
+_HERE = Path(__file__).parent
+_ENVIRONMENT = os.environ | {"PYTHONPATH": f"{_HERE.parents[1]}{os.pathsep}{_HERE}", "OMP_NUM_THREADS": "1"}
 
 
-class SlowWriter(FileSystemWriter):
+class SlowWriter(HashingWriter):
     """Writes a checkpoint's data, says so by a file `written`, and takes its time before it is done with it."""
 
     def write_data(self, plan: Any, planner: Any) -> Any:
@@ -71,13 +77,14 @@ def run(
     *,
     ep: int = 1,
     settings: dict[str, Any] | None = None,
+    top_k: int = MODEL.num_experts_per_tok,
     slow: bool = False,
     say: Any = lambda _: None,
     **running: Any,
 ) -> Ended:
     world = join(ep)
     plan = plan_of(folder)
-    chosen = settings_of(plan, **(settings or {}))
+    chosen = settings_of(plan, **{"model": replace(MODEL, num_experts_per_tok=top_k), **(settings or {})})
     options = {"checkpoint_every": 4, "log_every": 1, **running}
     writer = SlowWriter if slow else None
     return train(
@@ -88,6 +95,21 @@ def run(
         lambda name, shape: initial_weight(name, shape, chosen.model, 0),
         say=say,
     )
+
+
+@contextmanager
+def started(stages: Path, out: Path, *launch: str, **options):
+    """The run as processes of their own; whatever is left of them is killed."""
+    command = [sys.executable, *launch, __file__, stages, out, json.dumps(options)]
+    process = subprocess.Popen(
+        [*map(str, command)], env=_ENVIRONMENT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def digest(out: Path) -> str:
