@@ -83,11 +83,13 @@ def served(root: str) -> Iterator[str]:
     """The command in a process of its own, as a user starts it; its address."""
     words = [*COMMAND, "dashboard", "--root", root, "--stage", "4", "--port", "0"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        address = re.search(r"http://\S+:\d+", process.stderr.readline())
-        assert address is not None
-        yield address[0]
-        process.terminate()
+        try:
+            assert process.stderr is not None
+            address = re.search(r"http://\S+:\d+", process.stderr.readline())
+            assert address is not None
+            yield address[0]
+        finally:
+            process.terminate()
 
 
 def look(name: str, root: str) -> list[Seen]:

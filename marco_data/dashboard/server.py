@@ -165,6 +165,7 @@ def listening(host: str, port: int, *, exactly: bool) -> socket.socket:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             opened.bind((host, number))
+            opened.listen()  # now: whoever reads the address may ask before the server has begun to answer
         except OSError as error:
             opened.close()
             if isinstance(error, PermissionError | socket.gaierror):
