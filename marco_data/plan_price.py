@@ -33,8 +33,8 @@ DEDUP_SECONDS = Range(28.3e-6, 14.7e-6)
 """Of the processor, a document: `benchmarks/DEDUP_SCALE.md`, ten million documents; 24.6 to 43 at other sizes."""
 
 SPEED_ERROR, DISK_ERROR = 0.25, 0.10
-"""Shares of a figure that its range is wider by, since few documents take other time and room than many: probes of 10
-to 200 documents a language were off by 22 % at most in all hours, and by 5 % in all bytes (`benchmarks/PLAN.md`)."""
+"""Shares of a figure that its range is wider by, since few documents take other time and room than many: probes of 20
+to 200 documents a language were off by 17 % at most in all hours, and by 2 % in all bytes (`benchmarks/PLAN.md`)."""
 
 DEDUP_START = 1.2
 """Seconds of the processor that the sixteen passes take with next to nothing to do: 2.65 for 2,000 documents
