@@ -149,8 +149,10 @@ class Lookup:
         return {shard["prefix"]: shard for shard in self.stage.shards}
 
     def shard(self, prefix: str) -> dict[str, Any] | None:
-        """The shard of a prefix: as `stats` gives it, relative to the root, or written as any other path to it."""
+        """The shard of a prefix: as `stats` or `blend.json` has it, relative to the root, or by another path."""
         relative = prefix.removeprefix(self.storage.root.rstrip("/") + "/")
+        if relative.removeprefix("../") in self._shards:
+            return self._shards[relative.removeprefix("../")]
         if relative not in self._shards and "://" not in self.storage.root:
             relative = os.path.relpath(prefix, self.storage.root)
         return self._shards.get(relative)

@@ -389,6 +389,8 @@ def test_why_tells_which_document_a_token_of_a_shard_comes_from(site: Path):
             assert (answer["verdict"], answer["language"]) == ("kept", prefix.split("/")[-2])
     (here,) = ask(site, "why", f"out/{Path(prefix).relative_to(site / 'out')}:{last}", "--json", cwd=site).lines
     assert here == answer
+    (there,) = ask(site, "why", f"../{Path(prefix).relative_to(site / 'out')}:{last}", "--json").lines
+    assert there == answer  # as `blend.json`, and so the trainer, names it
     done = ask(site, "why", f"{prefix}:{last + 1}")
     assert done.code == 2
     assert f"has {last + 1} tokens" in done.err
