@@ -79,7 +79,7 @@ def test_every_command_of_the_readme_runs(answers):
 @pytest.mark.slow
 def test_the_commands_that_need_torch_run_too(users_folder):
     pytest.importorskip("torch")
-    (block,) = fences("console")
+    (block,) = fences(README, "console")
     assert block.count("\n") == 2
     built = shell(users_folder, "marco-data build-stage 3")
     assert built.returncode == 0, built.stderr[-2000:]
