@@ -1,8 +1,8 @@
 """`python -m benchmarks.proof`: a tiny mixture of experts on one crawl, curated and not, upcycled and from scratch.
 
-Wants MARCO_TEST_DATA, the extras `train` and `bench`, and about seventy minutes of one core. Runs that `--folder` has results
-of are not run again, so the command goes on where it was stopped; with `--runs 0` it reports what is there. Writes
-`benchmarks/PROOF.md` and three pictures beside this file.
+Wants MARCO_TEST_DATA, the extras `train` and `bench`, and about seventy minutes of one core. Runs that `--folder` has
+results of are not run again, so the command goes on where it was stopped; with `--runs 0` it reports what is there.
+Writes `benchmarks/PROOF.md` and three pictures beside this file.
 """
 
 import argparse
