@@ -88,18 +88,17 @@ def _repeated(small: Storage, large: Storage, file: DataFile, times: int) -> Dat
 
 
 def _times(table: pa.Table, times: int) -> pa.Table:
-    """The rows of one row group `times` over, so that groups keep their one language."""
+    """Each row `times` over, one after the other: rows of files with other row groups stay beside each other."""
     rows = table.num_rows
     kept = table.drop_columns([name for name in WITHOUT if name in table.column_names])
-    out = kept.combine_chunks().take(pa.array(np.tile(np.arange(rows), times)))
-    suffixes = pa.array(["", *(f"~{number}" for number in range(1, times))]).take(
-        pa.array(np.repeat(np.arange(times), rows))
-    )
+    places = np.repeat(np.arange(rows), times)
+    out = kept.combine_chunks().take(pa.array(places))
+    again = np.tile(np.arange(times), rows)
+    suffixes = pa.array(["", *(f"~{number}" for number in range(1, times))]).take(pa.array(again))
     columns = []
     for field in table.schema:
         if field.name in WITHOUT:
-            first = table[field.name].combine_chunks()
-            columns.append(pa.concat_arrays([first, pa.nulls(rows * (times - 1), field.type)]))
+            columns.append(table[field.name].combine_chunks().take(pa.array(places, mask=again > 0)))
         elif field.name in NAMES:
             columns.append(pc.binary_join_element_wise(out[field.name], suffixes, "").cast(field.type))
         else:
