@@ -9,6 +9,7 @@ it was; the next one of the same stage takes its place, and the stage's manifest
 """
 
 import os
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -70,7 +71,8 @@ class Announced:
 
     @staticmethod
     def of(recipe: Recipe, nodes: Sequence[Node], storage: Storage) -> "Announced":
-        run = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}"
+        # Processes of two containers may have one number, and two runs one second.
+        run = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.getpid()}-{secrets.token_hex(4)}"
         known = tuple(NodeState(node.name, node.kind, node.folder) for node in nodes)
         state = RunState(run, recipe.family, recipe.stage, recipe.digest, recipe.recorded, known)
         before = find_state(storage, recipe.family, recipe.stage, recipe.digest)
