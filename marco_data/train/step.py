@@ -70,6 +70,6 @@ def forward_backward(
     loss_sum, z = world.sum(sums).tolist()
     aux = 0.0
     if used.numel():
-        everywhere = world.sum(probability_sum)
-        aux = float(aux_loss(everywhere, world.sum(used), tokens.numel() * world.ranks).mean())
+        used, probability_sum = world.sum(used), world.sum(probability_sum)
+        aux = float(aux_loss(probability_sum, used, tokens.numel() * world.ranks).mean())
     return Done(loss_sum / max(count, 1), aux, z, count, used, torch.cat(losses))

@@ -1,6 +1,5 @@
 """A real browser at a real server: what the tests in Chromium share."""
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -11,24 +10,17 @@ from typing import Any
 import pytest
 import uvicorn
 
+from benchmarks.dashboard import ARGUMENTS, PAINTED, chromium_path
 from marco_data.dashboard import server
 from marco_data.dashboard.data import Root
 from marco_data.storage import Storage
-
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-
-
-def chromium_path() -> str:
-    """Where Chromium is; the test is skipped where there is none."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if found := shutil.which(name):
-            return found
-    pytest.skip("no Chromium on this machine: the pages are not looked at in a browser")
 
 
 @contextmanager
 def chromium() -> Iterator[Any]:
     path = chromium_path()
+    if path is None:
+        pytest.skip("no Chromium on this machine: the pages are not looked at in a browser")
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=ARGUMENTS)
@@ -50,14 +42,6 @@ def served(root: str | Path) -> Iterator[str]:
     running.should_exit = True
     thread.join()
     opened.close()
-
-
-PAINTED = """() => new Promise(done => {
-  const seen = performance.getEntriesByName("first-contentful-paint")[0];
-  if (seen) return done(seen.startTime);
-  new PerformanceObserver(list => done(list.getEntries()[0].startTime)).observe({type: "paint", buffered: true});
-})"""
-"""Milliseconds from asking for a page until its first text or picture is on the screen."""
 
 
 def first_paint(page: Any, address: str) -> float:
