@@ -18,6 +18,7 @@ from marco_data.nodes.decide import PASSED, VERDICTS
 from marco_data.nodes.duplicates import find_duplicates
 from marco_data.records import Count
 from marco_data.step import Tools
+from marco_data.steps.remove import CopiesRule
 from marco_data.steps.sign import Sign
 from marco_data.storage import Storage, write_parquet
 
@@ -72,16 +73,22 @@ class Judged(Given):
         return Outcome((file,), tuple(Count(PASSED, "web", language, documents=1) for language in languages))
 
 
-def plan(shards: Sequence[pa.Table], rule: DropDuplicates, sign: Sign) -> Dataset:
+def plan(shards: Sequence[pa.Table], rule: DropDuplicates, sign: Sign, copies: CopiesRule = "report") -> Dataset:
     given = tuple(shards)
-    return find_duplicates(Dataset().then(Given(shards=given)).then(Judged(shards=given)), rule, sign)
+    judged = Dataset().then(Given(shards=given)).then(Judged(shards=given))
+    return find_duplicates(judged, rule, sign, copies=copies)
 
 
 def deduplicated(
-    root: str, shards: Sequence[pa.Table], rule: DropDuplicates, sign: Sign, executor: Executor | None = None
+    root: str,
+    shards: Sequence[pa.Table],
+    rule: DropDuplicates,
+    sign: Sign,
+    executor: Executor | None = None,
+    copies: CopiesRule = "report",
 ) -> tuple[list[pa.Table], Run]:
     """The sidecar of each shard, and the run, which is whole."""
     storage = Storage(root)
-    result = run(plan(shards, rule, sign), storage, executor or LocalExecutor(), Silent())
+    result = run(plan(shards, rule, sign, copies), storage, executor or LocalExecutor(), Silent())
     assert result.complete, result.failures
     return [storage.read_table(record.data[0].path) for record in result.records["dedup"]], result

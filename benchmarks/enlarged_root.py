@@ -6,16 +6,15 @@ What added up in the small build adds up in the large one. It has no shards and 
 only the first has text: nothing can be trained on it.
 """
 
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from marco_data.execute import MANIFEST
+from marco_data.record_table import write_records
 from marco_data.records import Count, Record, add_counts
 from marco_data.stage import Stage, load_stage
 from marco_data.storage import DataFile, Storage, canonical_json, write_parquet
@@ -73,10 +72,10 @@ def _enlarged(small: Storage, large: Storage, node: str, record: Record, times: 
     data = record.data
     if node in WITH_ROWS or node.startswith("generate_"):
         often = times if node in WITH_ROWS else 1
-        data = tuple(_repeated(small, large, file, often) for file in record.data)
-    if node.startswith("generate_"):  # measure's records name what models wrote by its digest
-        data = tuple(replace(new, digest=old.digest) for new, old in zip(data, record.data, strict=True))
-    return replace(record, data=data, counts=add_counts(_scaled(count, times) for count in record.counts))
+        # What reads a file names it by its digest: it keeps the one it had.
+        data = tuple(replace(_repeated(small, large, file, often), digest=file.digest) for file in record.data)
+    counts = add_counts(_scaled(count, times) for count in record.counts)
+    return Record(record.folder, record.key, record.reads, data, counts, record.facts)
 
 
 def _repeated(small: Storage, large: Storage, file: DataFile, times: int) -> DataFile:
@@ -107,24 +106,8 @@ def _times(table: pa.Table, times: int) -> pa.Table:
 
 
 def _write_manifest(large: Storage, name: str, entry: dict[str, Any], records: list[Record]) -> str:
-    texts = [json.dumps(asdict(record), sort_keys=True, ensure_ascii=False) for record in records]
-    table = pa.table({"key": [record.key for record in records], "record": texts}, schema=MANIFEST)
-    stem = entry["manifest"].removesuffix(".json").replace("/manifest-", "/records-")
-    said = {
-        "node": name,
-        "identity": entry["identity"],
-        "accept": {},
-        "tasks": len(records),
-        "records": write_parquet(large, stem, [table], MANIFEST).path,
-        "counts": [asdict(count) for count in add_counts(_all_counts(records))],
-    }
-    large.replace(entry["manifest"], canonical_json(said))
+    write_records(large, entry["manifest"], {"node": name, "identity": entry["identity"], "accept": {}}, records)
     return str(entry["manifest"])
-
-
-def _all_counts(records: list[Record]) -> Iterator[Count]:
-    for record in records:
-        yield from record.counts
 
 
 def _point_to(large: Storage, stage: Stage) -> None:

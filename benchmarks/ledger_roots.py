@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from benchmarks.scale.nothing import Repeated, own_columns
 from marco_data.catalog import Choice, resolve
 from marco_data.dataset import Dataset, Node, Task
 from marco_data.execute import Run, manifest_name, write_manifest
 from marco_data.mix import HASH_END, Interval, Key, allocate
 from marco_data.nodes.tokenize import TOKENIZED
 from marco_data.recipe import Recipe
+from marco_data.record_table import records_of
 from marco_data.records import DROPPED, KEPT, READ, Count, Record, commit_record
 from marco_data.run_state import Announced
 from marco_data.stage import finish
@@ -43,15 +45,20 @@ class Root:
     def finished(self) -> None:
         """A build that is through."""
         run = Run()
+        each = list(self._tasks(self.dataset.nodes[0]))  # of all nodes that judge: their keys are made once
+        own = own_columns(each)
         for node in self.dataset.nodes:
-            tasks = list(self._tasks(node)) if node.kind in JUDGED else []
+            tasks = each if node.kind in JUDGED else []
+            records: Sequence[Record]
             if node.kind in ("mix", "shards"):
                 records = self._mix(node) if node.kind == "mix" else self._output(node, run.records["mix"][0])
                 tasks = [Task(node, record.facts["name"], record.reads, None) for record in records]
             else:
-                records = [self._record(node, task, i) for i, task in enumerate(tasks)]
+                pattern = [self._record(node, task, i) for i, task in enumerate(tasks[: 64 * len(self.sources)])]
+                records = Repeated(node.folder, own, pattern) if tasks else []
+            manifest = manifest_name(node, tasks)
             write_manifest(self.storage, node, tasks, records)
-            run.records[node.name], run.manifests[node.name] = records, manifest_name(node, tasks)
+            run.records[node.name], run.manifests[node.name] = records_of(self.storage, manifest) or [], manifest
         finish(self.recipe, self.dataset, run, self.storage)
 
     def killed(self) -> None:

@@ -19,7 +19,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from marco_data.languages.codes import ByCode
+from marco_data.record_table import sums_of
 from marco_data.records import DROPPED, FAILED, Count, Record
+from marco_data.steps.remove import COPIES
 
 WHOLE = "all"
 """The language of an alarm about all documents of a source."""
@@ -30,6 +32,7 @@ Limit = Annotated[float, Field(ge=0, le=1)] | None
 # Maltese, Zulu), and a median of 0.66. Near duplicates: 0.6 is below the median of 0.76 that was found to be a
 # disaster. Half of a source that is one id twice, or in another language than it says, is a wrong field or path.
 BY_LANGUAGE: Mapping[str, float | None] = {
+    "remove": None,  # somebody wrote the list by hand
     "url_block_list": 0.5,
     "select_language": 0.9,
     "quality": 0.9,
@@ -53,7 +56,7 @@ OTHERS = 0.9
 """The default limit of a step that a recipe adds."""
 
 _ORDER = (
-    *("read", "normalize", "url_block_list", "select_language", "quality"),
+    *("read", "normalize", "remove", "url_block_list", "select_language", "quality"),
     "",  # the steps that a recipe adds
     *("decontaminate", "dedup/same_id", "dedup/exact", "dedup/near"),
 )
@@ -172,7 +175,7 @@ def watcher(limits: RemovalLimits | None, languages: Collection[str]) -> Watch:
     def watch(node: str, done: Mapping[str, Sequence[Record]]) -> list[Alarm]:
         if limits is None or node not in LOOKED_AT:
             return []
-        counts = [count for name in LOOKED_AT[node] for record in done.get(name, ()) for count in record.counts]
+        counts = [count for name in LOOKED_AT[node] for count in sums_of(done.get(name, ()))]
         alarms = removal_alarms(counts, limits, languages)
         return [alarm for alarm in alarms if (alarm.step.partition("/")[0] == "dedup") == node.startswith("dedup")]
 
@@ -187,8 +190,9 @@ def removal_alarms(counts: Iterable[Count], limits: RemovalLimits, languages: Co
         place = (count.source, count.language)
         if count.outcome == DROPPED:
             dropped[place][count.reason] += count.documents
-        # What is failed was not judged, and duplicates are among those that `decide` let through.
-        if count.outcome != FAILED and _step(count.reason) != "dedup":
+        # What is failed was not judged; duplicates, and copies of what is removed, are among those that `decide` let
+        # through.
+        if count.outcome != FAILED and _step(count.reason) != "dedup" and count.reason != COPIES:
             judged[place] += count.documents
     alarms: list[Alarm] = []
     for source in sorted({source for source, _ in judged}):

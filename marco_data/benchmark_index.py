@@ -11,13 +11,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import fsspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import xxhash
 
 from marco_data.errors import RecipeError
+from marco_data.filesystems import filesystem_of
 from marco_data.words import Texts
 
 MAGIC = b"marco-data benchmark index 1\n"
@@ -212,7 +212,7 @@ def write(index: Index, place: str) -> None:
         end += -(-array.nbytes // _ALIGNED) * _ALIGNED
     head = json.dumps({**index.header, "arrays": described}, sort_keys=True).encode()
     head = MAGIC + head + b" " * (-(len(MAGIC) + len(head) + 1) % _ALIGNED) + b"\n"
-    fs, path = fsspec.core.url_to_fs(place)
+    fs, path = filesystem_of(place, "cannot write")
     try:
         fs.makedirs(path.rpartition("/")[0], exist_ok=True)
         with fs.open(path + ".partial", "wb") as out:

@@ -11,11 +11,11 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NamedTuple
 
-import fsspec
 import pyarrow.parquet as pq
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from marco_data.errors import RecipeError, RetryableError
+from marco_data.errors import MarcoError, RecipeError, RetryableError
+from marco_data.filesystems import FileSystem
 from marco_data.languages import canonical
 from marco_data.sources.stream import open_filesystem
 
@@ -60,12 +60,12 @@ def read_items(benchmarks: dict[str, Benchmark]) -> Iterator[Item]:
                 yield from _items(name, benchmark, fs, file, language)
 
 
-def _files(name: str, benchmark: Benchmark, path: str) -> list[tuple[fsspec.AbstractFileSystem, str, str]]:
+def _files(name: str, benchmark: Benchmark, path: str) -> list[tuple[FileSystem, str, str]]:
     """(file system, path, language) of the files that a path stands for, by name."""
     try:
         fs, inside = open_filesystem(path, {})
         found = sorted(fs.glob(inside.replace("{language}", "*")))
-    except MemoryError:
+    except (MemoryError, RecipeError):
         raise
     except Exception as error:  # storage libraries raise their own kinds
         raise RetryableError(f"benchmark `{name}`: cannot list `{path}`: {error}") from error
@@ -97,7 +97,7 @@ def language_of(label: str) -> str:
     return label or "und"
 
 
-def _items(name: str, benchmark: Benchmark, fs: fsspec.AbstractFileSystem, file: str, language: str) -> Iterator[Item]:
+def _items(name: str, benchmark: Benchmark, fs: FileSystem, file: str, language: str) -> Iterator[Item]:
     stem = file.rpartition("/")[2].split(".")[0]
     found = dict.fromkeys(benchmark.fields, 0)
     for number, row in enumerate(_rows(name, benchmark, fs, file), 1):
@@ -129,7 +129,7 @@ def value_at(row: Any, field: str) -> Any:
     return row
 
 
-def _rows(name: str, benchmark: Benchmark, fs: fsspec.AbstractFileSystem, file: str) -> Iterator[dict[str, Any] | None]:
+def _rows(name: str, benchmark: Benchmark, fs: FileSystem, file: str) -> Iterator[dict[str, Any] | None]:
     plain = re.sub(r"\.(gz|zst)$", "", file)
     kind = benchmark.read or {"tsv": "tsv", "csv": "csv", "parquet": "parquet"}.get(plain.rpartition(".")[2], "jsonl")
     packing = "gzip" if file.endswith(".gz") else "zstd" if file.endswith(".zst") else None
@@ -145,6 +145,8 @@ def _rows(name: str, benchmark: Benchmark, fs: fsspec.AbstractFileSystem, file: 
                 yield from _table(benchmark, csv.reader(lines))
             else:
                 yield from (_parsed(line) for line in lines if line.strip())
+    except MarcoError:  # storage that did not answer, and says so
+        raise
     except (OSError, ValueError) as error:
         raise RecipeError(f"benchmark `{name}`: `{file}` cannot be read as {kind}: {error}") from None
 

@@ -18,6 +18,7 @@ from marco_data.languages import LANGUAGES
 from marco_data.markdown import as_yaml, code, name, table, text
 from marco_data.recipe import Recipe, load_recipe
 from marco_data.records import DROPPED, FAILED, GENERATED, KEPT, READ, REPLACED
+from marco_data.redact import public_url
 
 NAME = "CARD.md"
 Values = Mapping[str, Any]
@@ -459,6 +460,5 @@ def _public(value: Any) -> Any:
         return [_public(inner) for inner in value]
     if not isinstance(value, str):
         return value
-    value = re.sub(r"(?<=://)[^/@\s]*@", "", value)
-    value = re.sub(r"^(https?://[^?\s]*)\?.*", r"\1", value, flags=re.DOTALL)
+    value = public_url(value)
     return value.rstrip("/").rpartition("/")[2] if value.startswith(("/", "~/")) else value

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,13 +20,17 @@ from marco_data.benchmark_build import make_index
 from marco_data.benchmark_index import IndexMissing
 from marco_data.catalog import Choice, parse_fields, resolve
 from marco_data.cli_build import Machines, build_stage, plan_of, reachable, retry, say
+from marco_data.cli_cluster import jobs, submit
 from marco_data.cli_dashboard import dashboard
+from marco_data.cli_doctor import doctor
 from marco_data.cli_duplicates import duplicates
 from marco_data.cli_languages import languages
 from marco_data.cli_ledger import ledger, stats
 from marco_data.cli_plan import ByLanguage, Compare, PriceFile, ProbeDocuments, compare_plan, look_around
 from marco_data.cli_prompts import export_completions, prompts
+from marco_data.cli_prune import prune
 from marco_data.cli_recipe import init, recipe
+from marco_data.cli_removed import removed
 from marco_data.cli_train_convert import export, upcycle
 from marco_data.cli_train_data import (
     BatchSize,
@@ -66,12 +71,15 @@ from marco_data.prices import load_prices
 from marco_data.probe import DOCUMENTS
 from marco_data.recipe import load_recipe
 from marco_data.records import Record
+from marco_data.redact import redacted
+from marco_data.removal import shards_with
 from marco_data.report import describe, print_estimates, print_plan
 from marco_data.report_evidence import print_pair
 from marco_data.report_price import print_expected
 from marco_data.stage import find_stage
+from marco_data.steps.remove import COPIES, LISTED
 from marco_data.storage import DISK_FULL, Storage
-from marco_data.why import Lookup
+from marco_data.why import Lookup, harmless
 
 INTERRUPTED = 130
 
@@ -111,15 +119,15 @@ def main() -> None:
             message = error.format_message()  # without a command it is the help, and no error
             err.print(message if message.startswith("Usage:") else f"error: {message}", markup=False, soft_wrap=True)
             sys.exit(2)
-        err.print(traceback.format_exc(), markup=False)
+        err.print(redacted(traceback.format_exc()), markup=False)
         err.print("this is a bug of marco-data, not yours: please report the lines above", markup=False)
         sys.exit(1)
 
 
 def _complain(error: MarcoError) -> None:
-    err.print(f"error: {error.message}", markup=False, highlight=False, soft_wrap=True)
+    err.print(harmless(f"error: {error.message}"), markup=False, highlight=False, soft_wrap=True)
     if error.hint:
-        err.print(f"\nhint: {error.hint}", markup=False, highlight=False, soft_wrap=True)
+        err.print(harmless(f"\nhint: {error.hint}"), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.callback(invoke_without_command=True)
@@ -132,6 +140,9 @@ def about(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 app.command("build-stage")(build_stage)
 app.command()(init)
+app.command()(doctor)
+app.command()(submit)
+app.add_typer(jobs, name="jobs")
 app.command()(retry)
 app.command()(prompts)
 app.command("export-completions")(export_completions)
@@ -173,7 +184,7 @@ def plan(
     sources = plan_sources(dataset, resolved.part_of)
     all_there = all(s.problem is None for s in sources)
     before = find_stage(Storage(root), resolved.family, resolved.stage)
-    done: dict[str, list[Record]] = {}
+    done: dict[str, Sequence[Record]] = {}
     nodes = plan_nodes(dataset, Storage(root), before, all_there, done)
     title = f"{resolved.family} stage {resolved.stage}"
     found: list[Estimate] = []
@@ -217,6 +228,8 @@ def _target(target: str, choice: Choice) -> Choice:
 
 app.command()(stats)
 app.command()(ledger)
+app.command()(prune)
+app.command()(removed)
 
 
 @app.command()
@@ -259,10 +272,14 @@ def why(
     for term, place in lookup.meant(wanted):
         found.add(term)
         answer, twins = lookup.answer(place), list(pairs(lookup, [place]))
+        held = shards_with(lookup, place, answer) if answer.reason in (LISTED, COPIES) else {}
         if json_output:
-            print(json.dumps({**asdict(answer), "pair": asdict(twins[0]) if twins else None}, ensure_ascii=False))
+            said = {**asdict(answer), "held_by": held, "pair": asdict(twins[0]) if twins else None}
+            print(json.dumps(said, ensure_ascii=False))
             continue
-        print(describe(answer))
+        print(harmless(describe(answer)))
+        for folder, shards in held.items():
+            print(f"  {folder} still has it, or what was made of it: {', '.join(shards)}")
         for pair in twins:
             print_pair(pair)
     missing = [term for term in wanted if term not in found]
@@ -305,7 +322,8 @@ def find(
         if json_output:
             print(json.dumps({**asdict(answer), "around": around}, ensure_ascii=False))
         else:
-            print(f"{answer.source_id or answer.url or answer.id} {answer.language}: {' '.join(around.split())}")
+            name = answer.source_id or answer.url or answer.id
+            print(harmless(f"{name} {answer.language}: {' '.join(around.split())}"))
         if count == most:
             break
     if count == 0:
@@ -333,12 +351,13 @@ def failures(
     choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []))
     built, storage = built_stage(choice, root)
     for failure in built.failures:
-        print(json.dumps(asdict(failure)) if json_output else f"{failure.shard}: {failure.error}")
+        print(json.dumps(asdict(failure)) if json_output else harmless(f"{failure.shard}: {failure.error}"))
     for row in Lookup(built, storage).failures():
         if json_output:
             print(json.dumps(row, ensure_ascii=False))
         else:
-            print(f"{row['failed']}  {', '.join(row['files'])} at {row['position']}  {row['first_bytes'][:100]}")
+            where = f"{', '.join(row['files'])} at {row['position']}"
+            print(harmless(f"{row['failed']}  {where}  {row['first_bytes'][:100]}"))
 
 
 app.add_typer(languages, name="languages")

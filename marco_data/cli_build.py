@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from marco_data.catalog import Choice, parse_fields, recipe_file, resolve
+from marco_data.cluster.metrics import Metered
 from marco_data.dataset import Dataset
 from marco_data.errors import RecipeError
 from marco_data.execute import Executor, LocalExecutor, Run
@@ -41,15 +42,21 @@ from marco_data.options import (
     Verify,
     Workers,
 )
+from marco_data.places import load_places
 from marco_data.progress import show_progress
 from marco_data.recipe import Recipe
+from marco_data.redact import redacted
+from marco_data.removal import removal_of, tell_removal
 from marco_data.report import budget_note, print_built, program, stats_object, tell_failures
 from marco_data.report_evidence import tell_alarms
+from marco_data.report_slow import tell_slow
 from marco_data.run_state import Announced
 from marco_data.sources import check_fields
 from marco_data.stage import Stage, finish, load_stage
+from marco_data.step import Tools
+from marco_data.steps.remove import read_list
 from marco_data.storage import Storage
-from marco_data.why import Lookup
+from marco_data.why import Lookup, harmless
 
 err = Console(stderr=True)
 
@@ -153,23 +160,34 @@ def _build(
     json_output: bool = False,
 ) -> int:
     """Run a plan and say what came of it; the exit code."""
-    _check_inputs(dataset)
-    executor = _executor(machines)
-    announced = None if only else Announced.of(resolved, dataset.nodes, storage)
-    with closing(executor) as runner, show_progress(err) as progress:
-        run = run_plan(
-            dataset,
-            storage,
-            runner,
-            progress,
-            waive=resolved.waive,
-            only=only,
-            watch=resolved.watch,
-            announced=announced,
+    if moving := resolved.unpinned:
+        say(
+            f"note: {len(moving):,} paths on a hub name no commit, {moving[0]} first: their content is recorded, but "
+            "may be another tomorrow; `hf://datasets/ORG/NAME@` and 40 hex digits name one for good"
         )
-    if only is not None:
-        return _tell_only(run, only)
-    built = finish(resolved, dataset, run, storage)
+    _check_inputs(dataset)
+    executor = _executor(machines, dataset)
+    announced = None if only else Announced.of(resolved, dataset.nodes, storage)
+    with announced.living() if announced else nullcontext():
+        with closing(executor) as runner, show_progress(err) as progress:
+            run = run_plan(
+                dataset,
+                storage,
+                runner,
+                progress if machines.executor == "local" else Metered(progress, f"{resolved.family}-{resolved.stage}"),
+                waive=resolved.waive,
+                only=only,
+                watch=resolved.watch,
+                announced=announced,
+            )
+        built = finish(resolved, dataset, run, storage) if only is None else None
+    if run.storage.retries:
+        why = ", ".join(f"{cause} {n:,}" for cause, n in sorted(run.storage.retries.items()))
+        say(f"note: of {run.storage.requests.total():,} requests to storage, some were tried again: {why}")
+    if only is not None or built is None:
+        return _tell_only(run, only or "")
+    where = f"--root {shlex.quote(storage.root)}"
+    tell_slow(run.slow.found(), f"{program()} stats {resolved.stage} --slow {_which(choice)} {where}", say)
     if built.complete and built.starts_over:
         say(
             f"note: no stage before {built.stage} is built in this root; this one took its documents from the beginning"
@@ -185,11 +203,17 @@ def _build(
         say(f"  the requests: {program()} prompts {which}")
         say(f"  to ask them:  {program()} build-stage {which} --pools FILE")
     tell_alarms(Lookup(built, storage), resolved, recipe_file(choice), say)
+    removal = None
+    if resolved.remove is not None:
+        listed = read_list(Tools().path(resolved.remove.file))
+        removal = removal_of(Lookup(built, storage), listed, resolved.remove.copies)
+        tell_removal(removal, resolved.remove.file, storage, say)
     _tell_generation(built)
     reached_by = "" if machines.pools is None else f" --pools {shlex.quote(str(machines.pools))}"
     code = tell_failures(built, resolved, storage.root, _which(choice), say, reached_by)
     if json_output:
-        print(json.dumps(stats_object(built, storage), ensure_ascii=False))
+        said = {} if removal is None else {"removal": removal.to_object()}
+        print(json.dumps(stats_object(built, storage) | said, ensure_ascii=False))
     else:
         print_built(built, storage)
     return code
@@ -230,11 +254,13 @@ def plan_of(recipe: Recipe, sample: float = 1.0, verify: bool = False) -> Datase
     return dataset.accepting(recipe.accept)
 
 
-def reachable(dataset: Dataset, machines: Machines, storage: Storage) -> Dataset:
-    """The plan with pools, limits of cost, and the attempts that `retry` has ordered in this root."""
+def reachable(dataset: Dataset, machines: Machines, storage: Storage | None = None) -> Dataset:
+    """The plan with pools, limits of cost, and the attempts that `retry` has ordered in this root, where it is read."""
     pools = load_pools(machines.pools) if machines.pools else {}
+    if machines.pools:
+        load_places(machines.pools, dataset.nodes)  # its mistakes are told before anything runs
     limits = SpendingLimits(machines.max_gpu_hours, machines.max_cost)
-    return reached(dataset, pools, limits, load_attempts(storage))
+    return reached(dataset, pools, limits, {} if storage is None else load_attempts(storage))
 
 
 def _check_inputs(dataset: Dataset) -> None:
@@ -250,8 +276,9 @@ def _check_inputs(dataset: Dataset) -> None:
                 check_fields(file, source)
 
 
-def _executor(machines: Machines) -> Executor:
+def _executor(machines: Machines, dataset: Dataset) -> Executor:
     name, address, workers = machines.executor, machines.address, machines.workers
+    places = load_places(machines.pools, dataset.nodes) if machines.pools else {}
     if name == "local":
         if address is not None:
             raise RecipeError("--address is for the ray executor", hint="leave it out, or use --executor ray")
@@ -260,7 +287,7 @@ def _executor(machines: Machines) -> Executor:
         raise RecipeError(f"no executor `{name}`", hint="--executor ray or --executor local")
     from marco_data.ray_executor import RayExecutor
 
-    return RayExecutor(address, workers)
+    return RayExecutor(address, workers, places, say=say)
 
 
 def _which(choice: Choice) -> str:
@@ -277,7 +304,7 @@ def _which(choice: Choice) -> str:
 def _tell_only(run: Run, only: str) -> int:
     keys = {r.key for records in run.records.values() for r in records}
     for failure in run.failures:
-        err.print(f"failed: {failure.shard}: {failure.error}\n{failure.trace}", markup=False, highlight=False)
+        err.print(harmless(f"failed: {failure.shard}: {failure.error}\n{failure.trace}"), markup=False, highlight=False)
     if run.failures:
         return 1
     if only not in keys:
@@ -288,4 +315,4 @@ def _tell_only(run: Run, only: str) -> int:
 
 def say(message: str) -> None:
     """Tell something on stderr."""
-    err.print(message, markup=False, highlight=False, soft_wrap=True)
+    err.print(harmless(redacted(message)), markup=False, highlight=False, soft_wrap=True)

@@ -91,7 +91,8 @@ def _print_weights(lookup: Lookup, config: Rehydrate, language: str | None, form
             hint="build with `steps: {dedup: {over: all}}`",
         )
     steps = judges([step["step"] for step in lookup.stage.nodes["decide"]["identity"]["config"]["steps"]])
-    table = tally_files(lookup.storage, zip(lookup.verdicts, lookup.sidecars, strict=True), steps)
+    verdicts = [record.data[0] for record in lookup.decided.values()]
+    table = tally_files(lookup.storage, zip(verdicts, lookup.sidecars, strict=True), steps)
     languages = [language] if language else lookup.stage.recipe["languages"]
     weights = rehydration_weights({code: table[code] for code in languages if code in table}, config)
     rows = [

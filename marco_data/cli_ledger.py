@@ -11,6 +11,7 @@ import typer
 
 from marco_data.catalog import Choice, parse_fields
 from marco_data.cli_build import say
+from marco_data.disk_use import disk_use
 from marco_data.errors import RecipeError
 from marco_data.options import (
     Budget,
@@ -27,11 +28,14 @@ from marco_data.options import (
 from marco_data.recipe import Recipe
 from marco_data.records import Count
 from marco_data.report import print_books, stats_object
+from marco_data.report_disk import print_disk_use
 from marco_data.report_ledger import print_ledger, progress_note
+from marco_data.report_slow import print_slow
 from marco_data.run_state import find_state
 from marco_data.stage import Stage, find_stage, load_stage
 from marco_data.stage_ledger import ANY, AXES, LedgerRow, StageLedger, read_ledger, stage_so_far
 from marco_data.storage import Storage
+from marco_data.stragglers import read_stragglers, slow_object
 
 Csv = Annotated[bool, typer.Option("--csv", help="Print CSV.")]
 
@@ -55,14 +59,34 @@ def stats(
     budget: Budget = None,
     json_output: Json = False,
     csv_output: Csv = False,
+    disk: Annotated[bool, typer.Option("--disk", help="What the root holds instead, by step and recipe.")] = False,
+    slow: Annotated[
+        bool, typer.Option("--slow", help="Tasks that took far longer than others instead, and why.")
+    ] = False,
 ) -> None:
     """The books of a stage, of one that is being built those so far: documents by outcome and reason, tokens kept.
 
     Example:  marco-data stats 3 --json
     """
     _one_form(json_output, csv_output)
+    if [disk, slow, csv_output].count(True) > 1:
+        raise RecipeError("--disk, --slow and --csv are answers to three questions", hint="ask for one of them")
     choice = Choice(stage, family, recipe, languages, budget, input or (), parse_fields(field or []))
     storage, (name, own) = Storage(root), described(choice)
+    if disk:
+        use = disk_use(storage)
+        if json_output:
+            print(json.dumps(use.to_object()))
+        else:
+            print_disk_use(use)
+        return
+    if slow:
+        found = read_stragglers(storage, _folders(storage, name, stage, own))
+        if json_output:
+            print(json.dumps(slow_object(found), ensure_ascii=False))
+        else:
+            print_slow(found)
+        return
     built = _stage(storage, name, stage, own)
     if csv_output:
         _write_counts(built)
@@ -82,11 +106,21 @@ def _stage(storage: Storage, family: str, number: int, recipe: Recipe | None) ->
     if state is None or state.ended is not None:
         return built or load_stage(storage, family, number, recipe)
     if built is not None:
-        say(f"note: stage {number} is being built anew, or that build was killed; these are the books before it")
+        how = "is being built anew" if state.lives(storage) else "was begun anew, and no live build is at it"
+        say(f"note: stage {number} {how}; these are the books before it")
         say("  `marco-data ledger` has what is committed so far")
         return built
-    say("note: this stage has no manifest yet: it is being built, or its build was killed; so far, it has")
+    how = "it is being built" if state.lives(storage) else "no live build is at it, and the same command goes on"
+    say(f"note: this stage has no manifest yet: {how}; so far, it has")
     return stage_so_far(storage, state)
+
+
+def _folders(storage: Storage, family: str, number: int, recipe: Recipe | None) -> dict[str, str]:
+    """{node: its folder} of the newest build of a stage, or of the one under way."""
+    state = find_state(storage, family, number, recipe.digest if recipe else None)
+    if state is not None and state.ended is None:
+        return {node.name: node.folder for node in state.nodes}
+    return {name: node["folder"] for name, node in load_stage(storage, family, number, recipe).nodes.items()}
 
 
 def _write_counts(built: Stage) -> None:

@@ -1,6 +1,7 @@
 """The commands `prompts` and `export-completions`: what nobody has answered yet, and what was."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +38,7 @@ def prompts(
     resolved = resolve(Choice(stage, family, recipe))
     storage = Storage(root)
     dataset = reachable(plan_of(resolved), Machines(), storage)
-    done: dict[str, list[Record]] = {}
+    done: dict[str, Sequence[Record]] = {}
     plan_nodes(dataset, storage, None, done=done)
     if "seeds" not in done:
         raise RecipeError(

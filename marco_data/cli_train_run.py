@@ -60,6 +60,11 @@ def train(
     rank = int(os.environ.get("RANK", "0"))
     world = int(os.environ["WORLD_SIZE"]) if started else (ranks if dry_run and ranks else nproc)
     try:
+        if out is None and Storage(root).local("") is None:
+            raise RecipeError(
+                f"`{root}` is not on a disk, and checkpoints are written to one",
+                hint="--out FOLDER, on a disk that every machine of the run sees; indexes of shards are kept there too",
+            )
         folder = out or Path(root) / "training" / f"{family}-{stages.replace(',', '-')}"
         begun = any(not path.suffix for path in folder.glob("iteration-*"))  # `.partial` ones begin nothing
         planned = _planned(
@@ -74,6 +79,7 @@ def train(
             verify=verify,
             initial=None if begun else initial,
             gpu_memory=gpu_memory,
+            indexes=folder / "indexes",
         )
         has_torch = importlib.util.find_spec("torch") is not None
         if begun and has_torch and not started:  # torch takes seconds, which a run that begins is spared
@@ -100,6 +106,7 @@ def train(
             sys.stdout.flush()
             os.execv(sys.executable, [sys.executable, *launch, *_without_nproc(sys.argv[1:])])
         from marco_data.train.loop import Running
+        from marco_data.train.parallel import end_process
         from marco_data.train.start import start
 
         running = Running(
@@ -123,6 +130,7 @@ def train(
         said = {"folder": str(folder), **ended._asdict()}
         state = "done" if ended.finished else "stopped; the same command goes on"
         print(json.dumps(said) if json_output else f"{folder}: iteration {ended.iteration:,}, {state}")
+    end_process()
 
 
 def stage_numbers(text: str) -> list[int]:
@@ -148,7 +156,7 @@ def _planned(stages: str, family: str, recipe: Path | None, root: str, *, verify
         file = known[family] / "train.yaml"
     values = pipeline.load_train_recipe(file)
     storage = Storage(root)
-    blends = []
+    blends: list[Path | str] = []
     for number in stage_numbers(stages):
         stage = find_stage(storage, family, number)
         if stage is None or not stage.complete:
@@ -156,7 +164,7 @@ def _planned(stages: str, family: str, recipe: Path | None, root: str, *, verify
                 f"stage {number} of `{family}` is not built in `{root}`",
                 hint=f"marco-data build-stage {number} --family {family} --root {root}",
             )
-        blends.append(Path(root) / stage.folder)
+        blends.append(storage.local(stage.folder) or storage.uri(stage.folder))
     return pipeline.train_stage(values, blends, verify=verify, **running)
 
 

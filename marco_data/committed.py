@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.json
 
 from marco_data.kept_sums import KeptSums
+from marco_data.record_table import COUNT, TABLE, count_rows, summed
 from marco_data.records import Count, add_counts
 from marco_data.run_state import NodeState
 from marco_data.storage import Storage
@@ -21,10 +22,7 @@ AT_ONCE = 16 << 20
 """Bytes of records that are parsed together."""
 FILES_AT_ONCE = 2_000
 
-_GROUP = ("outcome", "source", "language", "reason", "part")
-_UNITS = ("documents", "bytes", "tokens")
-_ROW = pa.schema([*((name, pa.string()) for name in _GROUP), *((name, pa.int64()) for name in _UNITS)])
-_RECORD = pa.schema([("counts", pa.list_(pa.struct(list(_ROW))))])
+_RECORD = pa.schema([TABLE.field("counts")])
 
 
 @dataclass(frozen=True)
@@ -79,13 +77,13 @@ def counts_at(storage: Storage, paths: Sequence[str]) -> tuple[Count, ...]:
             waiting.append(data)
             size += len(data)
             if size > AT_ONCE:
-                found.append(_summed(_parsed(waiting)))
+                found.append(summed(_parsed(waiting)))
                 waiting, size = [], 0
     if waiting:
-        found.append(_summed(_parsed(waiting)))
+        found.append(summed(_parsed(waiting)))
     if not found:
         return ()
-    return add_counts(Count(**row) for row in _summed(pa.concat_tables(found)).to_pylist())
+    return add_counts(Count(**row) for row in summed(pa.concat_tables(found)).to_pylist())
 
 
 def _parsed(records: Sequence[bytes]) -> pa.Table:
@@ -97,10 +95,4 @@ def _parsed(records: Sequence[bytes]) -> pa.Table:
             explicit_schema=_RECORD, newlines_in_values=True, unexpected_field_behavior="ignore"
         ),
     )
-    pieces = [pa.RecordBatch.from_arrays(chunk.flatten().flatten(), schema=_ROW) for chunk in table["counts"].chunks]
-    return pa.Table.from_batches(pieces, _ROW)
-
-
-def _summed(rows: pa.Table) -> pa.Table:
-    sums = rows.group_by(list(_GROUP)).aggregate([(unit, "sum") for unit in _UNITS])
-    return sums.rename_columns([name.removesuffix("_sum") for name in sums.column_names])
+    return pa.Table.from_batches([count_rows(chunk) for chunk in table["counts"].chunks], COUNT)

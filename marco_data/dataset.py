@@ -33,9 +33,14 @@ class Task:
     inputs: Any
     weight: int = 0
 
-    @cached_property
+    @property
     def key(self) -> str:
-        return f"{safe_name(self.name)}.{fingerprint(self.reads)}"
+        # Kept by hand: Python 3.11's cached_property takes a lock, a microsecond for each of a million tasks.
+        known = self.__dict__
+        if "_key" not in known:
+            known["_key"] = f"{safe_name(self.name)}.{fingerprint(self.reads)}"
+        key: str = known["_key"]
+        return key
 
 
 @dataclass(frozen=True)
@@ -161,4 +166,7 @@ class Dataset:
 
 def safe_name(name: str) -> str:
     """A name from outside (a path, a URL) as one harmless path component of at most 80 characters."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[-80:] or "unnamed"
+    return _UNSAFE.sub("-", name).strip("-")[-80:] or "unnamed"
+
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")

@@ -24,9 +24,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from marco_data.errors import RecipeError
 
-KEPT, SAME_ID, EXACT, NEAR = range(4)
+KEPT, SAME_ID, EXACT, NEAR, COPIED = range(5)
 REASONS = (None, "dedup/same_id", "dedup/exact", "dedup/near")
-"""What a reason code stands for."""
+"""What a reason code stands for; COPIED is a copy of what a recipe's `remove` lists, `remove/copy`."""
 
 NAME = r"^[a-z0-9][a-z0-9._-]*$"
 

@@ -5,16 +5,19 @@ MarcoError
   ShardError        this shard cannot be finished: the run goes on without it, exit 1 with a list
     DamagedFile     a file that the run has made is not what was written: it is made again
   RetryableError    trying the same thing again may succeed: the driver does, a few times
+    StorageUnreachable   remote storage did not answer, however often it was asked
 """
+
+from marco_data.redact import redacted
 
 
 class MarcoError(Exception):
-    """A failure with one sentence for the user and, where there is one, the remedy."""
+    """A failure with one sentence for the user and, where there is one, the remedy; neither tells a secret."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = redacted(message)
+        self.hint = None if hint is None else redacted(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}\n\nhint: {self.hint}"
@@ -37,6 +40,10 @@ class ShardError(MarcoError):
 
 class RetryableError(MarcoError):
     """Something outside (storage, network, a dying node) failed; the same call may succeed later."""
+
+
+class StorageUnreachable(RetryableError, OSError):
+    """Remote storage failed or kept silent as long as one request is tried. Also an OSError, like a disk's."""
 
 
 class DamagedFile(ShardError):

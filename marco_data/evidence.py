@@ -19,6 +19,7 @@ import xxhash
 
 from marco_data.dedup import REASONS
 from marco_data.records import DROPPED, Record
+from marco_data.steps.remove import LISTED
 from marco_data.storage import row_of
 from marco_data.why import Lookup, Place
 
@@ -111,15 +112,15 @@ def sample(lookup: Lookup, wanted: Wanted, size: int, seed: int = 0) -> list[Pla
     """The places of at most `size` dropped documents."""
     duplicates = wanted.step.partition("/")[0] == "dedup"
     stage, storage = lookup.stage, lookup.storage
-    records = stage.deduplicated(storage) if duplicates else stage.everywhere(storage, "decide")
-    drops = {number: n for number, record in enumerate(records) if (n := wanted.drops(record))}
+    records = dict(enumerate(stage.deduplicated(storage))) if duplicates else lookup.decided
+    drops = {number: n for number, record in records.items() if (n := wanted.drops(record))}
     found: list[tuple[int, int, int]] = []
     seen = 0
     for number in sorted(drops, key=lambda number: _hash(records[number].key, seed)):
         if seen >= ENOUGH * size:
             break
         seen += drops[number]
-        table = lookup.storage.read_table(lookup.verdicts[number].path, ["id", "source", "language", "reason"])
+        table = lookup.storage.read_table(lookup.decided[number].data[0].path, ["id", "source", "language", "reason"])
         reason = table["reason"]
         if duplicates:
             reason = lookup.storage.read_table(lookup.sidecars[number].path, ["reason"])["reason"]
@@ -138,7 +139,7 @@ def dropped(lookup: Lookup, wanted: Wanted, size: int, seed: int = 0) -> list[Dr
     """Documents that a limit dropped."""
     out = []
     for place in sample(lookup, wanted, size, seed):
-        verdict = row_of(lookup.storage, lookup.verdicts[place.shard], place.row, ["reason", "measured"])
+        verdict = row_of(lookup.storage, lookup.decided[place.shard].data[0], place.row, ["reason", "measured"])
         document, text = _shown(lookup, place)
         out.append(Dropped(verdict["reason"], verdict["measured"], _beginning(document, text)))
     return out
@@ -166,7 +167,7 @@ def pairs(lookup: Lookup, places: Sequence[Place]) -> Iterator[Pair]:
         start = at - CONTEXT
         apart = start > BEGINNING - 2 * CONTEXT and text != twin
         yield Pair(
-            reason=row["reason"],
+            reason=row["reason"] or LISTED,  # of what limits have dropped only a removed document has a twin
             similarity=round(row["jaccard"], 4),
             counted=row["jaccard_exact"],
             cluster_size=row["cluster_size"],
@@ -263,7 +264,7 @@ def survey(lookup: Lookup, wanted: Wanted, shards: Sequence[int] | None = None) 
     out: dict[str, Survey] = defaultdict(Survey)
     columns = ["reason", "jaccard", "jaccard_exact", "cluster_size", "kept"]
     for number in range(len(lookup.sidecars)) if shards is None else shards:
-        file, sidecar = lookup.verdicts[number], lookup.sidecars[number]
+        file, sidecar = lookup.decided[number].data[0], lookup.sidecars[number]
         verdicts = lookup.storage.read_table(file.path, ["source", "language"])
         table = lookup.storage.read_table(sidecar.path, columns).append_column("language", verdicts["language"])
         _add_dropped(out, table.filter(wanted.mask(verdicts, table["reason"])))

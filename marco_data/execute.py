@@ -4,32 +4,35 @@ The executor is a seam of one method. `LocalExecutor` runs tasks in this process
 lives in `ray_executor`. Neither knows of nodes or records: `run_task` does the work and commits it, wherever it is.
 """
 
-import json
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import socket
 import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from typing import Protocol
 
-import pyarrow as pa
-
 from marco_data.alarms import Alarm, Watch
+from marco_data.cluster.leases import Leases
 from marco_data.dataset import Context, Dataset, Node, Task
 from marco_data.errors import DamagedFile, MarcoError, RecipeError, RetryableError
 from marco_data.interrupts import Interrupts
 from marco_data.languages import know
-from marco_data.records import Record, add_counts, commit_record, load_record
+from marco_data.record_table import HELD, Gathered, records_of, write_records
+from marco_data.records import Record, commit_record, found_records, load_record
+from marco_data.redact import redacted
 from marco_data.run_log import RunLog
 from marco_data.step import Tools, fingerprint
-from marco_data.storage import DISK_FULL, Storage, canonical_json, write_parquet
+from marco_data.storage import DISK_FULL, Storage
+from marco_data.storage_counts import COUNTS, StorageCounts
+from marco_data.stragglers import Stragglers
 
 ATTEMPTS = 3
 WORKERS_DIED = f"its worker died {ATTEMPTS} times, and again with every step in a process of its own"
@@ -46,6 +49,9 @@ class Done:
     trace: str | None = None
     damaged: str | None = None  # the file it could not read, for the driver to have made again
     processor: float = 0.0  # seconds of the processor, as far as this process took them
+    storage: StorageCounts = field(default_factory=StorageCounts)  # what was asked of remote storage for it
+    host: str = ""  # where it was done
+    lost: Mapping[str, int] = field(default_factory=dict)  # how often what did it died before: worker, memory, node
 
     def without_task(self) -> "Done":
         """For the way home: the driver knows its tasks, and what is left is a few hundred bytes."""
@@ -79,6 +85,13 @@ class Progress(Protocol):
 
 
 def run_task(task: Task, storage: Storage, *, isolated: bool = False) -> Done:
+    """Do one task and commit it; the end of it, with what it asked of remote storage."""
+    before = COUNTS.copy()
+    done = _run_task(task, storage, isolated=isolated)
+    return replace(done, storage=COUNTS.since(before), host=socket.gethostname())
+
+
+def _run_task(task: Task, storage: Storage, *, isolated: bool) -> Done:
     """Do one task and commit it, or take the record of whoever did it before.
 
     A RetryableError is tried again here, with a pause; a ShardError and our own bug end in `error`. What no other
@@ -113,12 +126,14 @@ def run_task(task: Task, storage: Storage, *, isolated: bool = False) -> Done:
             time.sleep(0.2 * 4**attempt)
         except MarcoError as error:
             damaged = error.path if isinstance(error, DamagedFile) else None
-            return Done(task, None, time.monotonic() - started, error.message, traceback.format_exc(), damaged)
+            return Done(
+                task, None, time.monotonic() - started, error.message, redacted(traceback.format_exc()), damaged
+            )
         except Exception as error:  # our bug or the machine's: the shard is reported, the run goes on
             if isinstance(error, OSError) and error.errno in DISK_FULL:
                 raise
-            message = f"{type(error).__name__}: {error}"
-            return Done(task, None, time.monotonic() - started, message, traceback.format_exc())
+            message = redacted(f"{type(error).__name__}: {error}")
+            return Done(task, None, time.monotonic() - started, message, redacted(traceback.format_exc()))
     raise AssertionError("unreachable")
 
 
@@ -216,11 +231,11 @@ class LocalExecutor:
                     answer = worker.answer()
                     if answer is not None:
                         self.idle.append(worker)
-                        yield replace(answer, task=task)
+                        yield replace(answer, task=task, lost={"worker": attempt - 1} if attempt > 1 else {})
                     elif attempt <= ATTEMPTS:
                         waiting.append((task, attempt + 1))
                     else:
-                        yield Done(task, None, 0.0, WORKERS_DIED)
+                        yield Done(task, None, 0.0, WORKERS_DIED, lost={"worker": attempt})
         finally:
             for worker, _, _ in busy.values():
                 worker.stop()
@@ -246,8 +261,7 @@ class Failure:
 class Run:
     """What one execution of a plan came to: records by node, tasks that failed, what was skipped."""
 
-    records: dict[str, list[Record]] = field(default_factory=dict)
-    tasks: dict[str, list[Task]] = field(default_factory=dict)
+    records: dict[str, Sequence[Record]] = field(default_factory=dict)
     made_again: set[str] = field(default_factory=set)
     manifests: dict[str, str] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
@@ -255,6 +269,8 @@ class Run:
     waived: list[str] = field(default_factory=list)
     alarms: list[Alarm] = field(default_factory=list)
     stopped_before: str | None = None
+    storage: StorageCounts = field(default_factory=StorageCounts)
+    slow: Stragglers = field(default_factory=Stragglers)
 
     @property
     def complete(self) -> bool:
@@ -281,7 +297,9 @@ def run(
     for node in dataset.nodes:
         assert node.folder  # a model or tokenizer that is not there is told before anything runs
     storage.remove_stale_scratch()
+    Leases(storage).remove_dead()
     with RunLog(storage) as log, Interrupts() as interrupts:
+        result.storage, result.slow = log.asked, log.slow
         for node in dataset.nodes:
             if (node.whole and len(result.manifests) < len(result.records)) or not all(a.waived for a in result.alarms):
                 result.stopped_before = node.name
@@ -290,18 +308,34 @@ def run(
             context = Context(storage, Tools(), result.records).seen_by(node)
             tasks = [t for t in node.tasks(context) if not _is_waived(t, waived, result)]
             while True:
-                result.tasks[node.name] = tasks
                 chosen = [t for t in tasks if only in (None, t.key)]
                 manifest = manifest_name(node, tasks)
                 records = records_of(storage, manifest)
                 if announced is not None:
                     announced.node(node, tasks, there=records is not None)
                 if records is None:
-                    for note in node.notes(context) if chosen else ():
-                        progress.say(note)
-                    records = _run_node(
-                        node, chosen, tasks, storage, executor, progress, log, interrupts, result, announced
-                    )
+                    with (
+                        nullcontext(False)
+                        if only is not None
+                        else Leases(storage).held(node.folder, progress.say, interrupts.check, executor.close)
+                    ) as waited:
+                        records = records_of(storage, manifest) if waited else None
+                        if records is None:
+                            for note in node.notes(context) if chosen else ():
+                                progress.say(note)
+                            records = _run_node(
+                                node,
+                                chosen,
+                                tasks,
+                                dataset,
+                                storage,
+                                executor,
+                                progress,
+                                log,
+                                interrupts,
+                                result,
+                                announced,
+                            )
                 else:
                     progress.node(node, len(tasks), 0)
                 result.records[node.name] = records
@@ -335,6 +369,7 @@ def _run_node(
     node: Node,
     chosen: Sequence[Task],
     tasks: Sequence[Task],
+    dataset: Dataset,
     storage: Storage,
     executor: Executor,
     progress: Progress,
@@ -342,16 +377,13 @@ def _run_node(
     interrupts: Interrupts,
     result: Run,
     announced: Announcing | None,
-) -> list[Record]:
-    there = set(storage.names(node.folder))
-    records: dict[str, Record] = {}
-    for task in tasks:
-        record = load_record(storage, node.folder, task.key) if f"{task.key}.json" in there else None
-        if record is not None:
-            records[task.key] = record
-            if announced is not None:
-                announced.record(record)
-    pending = [task for task in chosen if task.key not in records]
+) -> Sequence[Record]:
+    records = Gathered(node.folder)
+    for record in found_records(storage, node.folder, [task.key for task in tasks]):
+        records.add(record)
+        if announced is not None:
+            announced.record(record)
+    pending = [task for task in chosen if task.key not in records.place]
     progress.node(node, len(tasks), len(pending))
     result.ran[node.name] += len(pending)
     while pending:
@@ -365,7 +397,7 @@ def _run_node(
                 continue
             progress.done(done)
             if done.record is not None:
-                records[done.task.key] = done.record
+                records.add(done.record)
                 if announced is not None:
                     announced.record(done.record)
             else:
@@ -373,31 +405,45 @@ def _run_node(
                     Failure(node.name, done.task.key, done.error or "", *_where(done.task), done.trace or "")
                 )
         for path in sorted(damaged):
-            _make_again(path, storage, executor, progress, result)
+            _make_again(path, dataset, storage, executor, progress, log, result)
         pending = waiting
-    ordered = [records[t.key] for t in tasks if t.key in records]
+    ordered = records.ordered(t.key for t in tasks)
     if len(ordered) == len(tasks):
         write_manifest(storage, node, tasks, ordered)
-    return ordered
+        if len(ordered) > HELD:
+            return records_of(storage, manifest_name(node, tasks)) or ordered
+    return list(ordered) if len(ordered) <= HELD else ordered
 
 
-def _make_again(path: str, storage: Storage, executor: Executor, progress: Progress, result: Run) -> None:
+def _make_again(
+    path: str,
+    dataset: Dataset,
+    storage: Storage,
+    executor: Executor,
+    progress: Progress,
+    log: "RunLog",
+    result: Run,
+) -> None:
     """Do the task that wrote a file once more. Where none of this run did, or it cannot, the reader's failure tells."""
     if path in result.made_again:
         return
     result.made_again.add(path)
-    for node, records in result.records.items():
+    for name, records in result.records.items():
         for record in records:
             if path in [file.path for file in record.data]:
-                progress.say(f"`{path}` is damaged; `{node}` makes it again")
-                task = next(t for t in result.tasks[node] if t.key == record.key)
+                progress.say(f"`{path}` is damaged; `{name}` makes it again")
+                node = dataset.node(name)
+                # Made anew: to keep the tasks of all nodes for this would be most of the driver's memory.
+                tasks = node.tasks(Context(storage, Tools(), result.records).seen_by(node))
+                task = next(t for t in tasks if t.key == record.key)
                 # The record stands for its files: without it the task is done again, to the same bytes.
                 storage.remove(record.path)
                 while True:
                     (done,) = executor.run([task], storage)
+                    log.note(done)
                     if done.damaged is None or done.damaged in result.made_again:
                         break
-                    _make_again(done.damaged, storage, executor, progress, result)
+                    _make_again(done.damaged, dataset, storage, executor, progress, log, result)
                 if not storage.exists(record.path):
                     storage.create(record.path, record.to_json())
                 return
@@ -408,43 +454,15 @@ def _where(task: Task) -> tuple[str, str]:
     return (str(inputs[0]), f"{inputs[0]}/{inputs[2].files[0].name}") if task.node.name == "measure" else ("", "")
 
 
-MANIFEST = pa.schema([("key", pa.string()), ("record", pa.string())])
-
-
 def manifest_name(node: Node, tasks: Sequence[Task]) -> str:
     return f"{node.folder}/manifest-{fingerprint([t.key for t in tasks])}.json"
 
 
-def records_of(storage: Storage, manifest: str) -> list[Record] | None:
-    """The records that a manifest sums up, in the order of the node's tasks; None where it is not there."""
-    found = storage.read_json(manifest)
-    if found is None:
-        return None
-    return [Record.from_json(text) for text in storage.read_table(found["records"])["record"].to_pylist()]
-
-
 def write_manifest(storage: Storage, node: Node, tasks: Sequence[Task], records: Sequence[Record]) -> None:
-    """One file for what may be a million: later runs and every table read this instead of each record."""
-    name = manifest_name(node, tasks)
-    # `vars`, not `asdict`, which copies whatever a record holds: of a million records that is minutes.
-    texts = [json.dumps(vars(r), default=vars, sort_keys=True, ensure_ascii=False) for r in records]
-    table = pa.table({"key": [r.key for r in records], "record": texts}, schema=MANIFEST)
-    stem = name.removesuffix(".json").replace("/manifest-", "/records-")
-    file = write_parquet(storage, stem, [table], MANIFEST)
-    counts = add_counts(c for r in records for c in r.counts)
-    storage.create(
-        name,
-        canonical_json(
-            {
-                "node": node.name,
-                "identity": node.identity,
-                "accept": {name: list(versions) for name, versions in node.accept.items()},
-                "tasks": len(records),
-                "records": file.path,
-                "counts": [asdict(c) for c in counts],
-            }
-        ),
-    )
+    """The records of all of a node's tasks, in one file; and the file that says so, which ends the node."""
+    accept = {name: list(versions) for name, versions in node.accept.items()}
+    said = {"node": node.name, "identity": node.identity, "accept": accept}
+    write_records(storage, manifest_name(node, tasks), said, records)
 
 
 class Silent:

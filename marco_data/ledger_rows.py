@@ -227,6 +227,7 @@ class Material:
         given = self.recipe["steps"]
         names = ["read", "normalize", "select_language", "quality", "dedup", MIX]
         names += [name for name in ("url_block_list", "decontaminate") if given.get(name)]
+        names += ["remove"] if self.recipe.get("remove") else []
         names += [step_name(extra["step"]) for extra in given.get("extra") or ()]
         names += [REPLACE] if any(count.outcome == REPLACED for count in self.counts) else []
         names += [_step(count.reason) for count in self.counts if count.outcome in (DROPPED, FAILED)]

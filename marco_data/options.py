@@ -1,18 +1,41 @@
 """Options that commands share, and the build that they mean."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from marco_data.catalog import Choice, resolve
+from marco_data.errors import RecipeError
 from marco_data.recipe import Recipe
+from marco_data.redact import lets_in, public_url
 from marco_data.stage import Stage, load_stage
 from marco_data.storage import Storage
 
-Family = Annotated[str, typer.Option(help="Recipe family.")]
+
+def _name(family: str) -> str:
+    """It is part of the names of files in the root."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", family):
+        raise RecipeError(f"no recipe family `{family}`", hint="a family is small letters, digits and `-`: marco-mini")
+    return family
+
+
+Family = Annotated[str, typer.Option(help="Recipe family.", callback=_name)]
 RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="A recipe file instead of a family's.")]
-Root = Annotated[str, typer.Option(help="Where results lie: a folder or any fsspec URL.")]
+
+
+def _without_secrets(root: str) -> str:
+    """Paths of the root are printed and written into manifests."""
+    if lets_in(root):
+        raise RecipeError(
+            f"--root {public_url(root)}: the URL of a root holds no password and no signature",
+            hint="set what its storage asks for in the environment (AWS_ACCESS_KEY_ID, ...), or use a role",
+        )
+    return root
+
+
+Root = Annotated[str, typer.Option(help="Where results lie: a folder or any fsspec URL.", callback=_without_secrets)]
 Languages = Annotated[str | None, typer.Option(help="Only these languages of the recipe: ben_Beng,sw or short codes.")]
 Inputs = Annotated[
     list[str] | None,

@@ -5,16 +5,17 @@ again, `rebuild` where data is made. What a node reads is known once the nodes b
 the plan says so.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from marco_data.benchmark_index import IndexMissing
 from marco_data.dataset import Context, Dataset, Node, Task
 from marco_data.errors import MarcoError
-from marco_data.execute import manifest_name, records_of
+from marco_data.execute import manifest_name
 from marco_data.nodes.measure import Measure
-from marco_data.records import Record, load_record
+from marco_data.record_table import records_of
+from marco_data.records import Record, found_records
 from marco_data.stage import Stage
 from marco_data.step import Tools
 from marco_data.storage import Storage
@@ -38,6 +39,7 @@ WHAT = {
     "shingles_open": "... their shingles",
     "count_pairs_open": "... counted",
     "settle_open": "who stays of those",
+    "lines": "what is said of each group of shards",
     "dedup": "verdict sidecars",
     "dedup_index": "what a later crawl goes on from",
     "seeds": "documents that models may write from",
@@ -91,7 +93,7 @@ def plan_nodes(
     storage: Storage,
     before: Stage | None,
     reachable: bool = True,
-    done: dict[str, list[Record]] | None = None,
+    done: dict[str, Sequence[Record]] | None = None,
 ) -> list[NodePlan]:
     """The status of every node against what is in the root; `before` is the build whose keys are compared.
 
@@ -126,17 +128,15 @@ def plan_nodes(
     return rows
 
 
-def _known(node: Node, storage: Storage, done: dict[str, list[Record]]) -> tuple[list[Task], list[Record]]:
+def _known(node: Node, storage: Storage, done: dict[str, Sequence[Record]]) -> tuple[list[Task], Sequence[Record]]:
     """The tasks of a node that are known, and the records there are of them."""
-    known: dict[str, list[Record]] = dict(done)
+    known: dict[str, Sequence[Record]] = dict(done)
     before = -1
     while True:
         tasks = node.tasks(Context(storage, Tools(), known).seen_by(node))
         records = records_of(storage, manifest_name(node, tasks))
         if records is None:
-            there = set(storage.names(node.folder))
-            found = [load_record(storage, node.folder, t.key) for t in tasks if f"{t.key}.json" in there]
-            records = [r for r in found if r is not None]
+            records = list(found_records(storage, node.folder, [task.key for task in tasks]))
         known[node.name] = records
         if not node.in_rounds or len(records) < len(tasks) or len(tasks) == before:
             return tasks, records

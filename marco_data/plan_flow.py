@@ -22,12 +22,13 @@ import pyarrow.compute as pc
 from marco_data.dataset import Context, Dataset
 from marco_data.dedup import DropDuplicates
 from marco_data.errors import MarcoError
-from marco_data.execute import manifest_name, records_of
+from marco_data.execute import manifest_name
 from marco_data.generation.estimate import Range, Z
 from marco_data.nodes.decide import PASSED
 from marco_data.nodes.measure import Measure
 from marco_data.probe import Probe
-from marco_data.records import DROPPED, FAILED, REPLACED, Record, load_record
+from marco_data.record_table import records_of
+from marco_data.records import DROPPED, FAILED, REPLACED, Record, found_records
 from marco_data.step import Tools
 from marco_data.storage import DataFile, Storage
 
@@ -75,6 +76,7 @@ ORDER = [
     FAIL,
     "read",
     "normalize",
+    "remove",
     "url_block_list",
     "select_language",
     "quality",
@@ -243,18 +245,21 @@ def so_far(dataset: Dataset, storage: Storage, unreachable: Mapping[str, str]) -
     measure = dataset.node("measure")
     assert isinstance(measure, Measure)
     reachable = {name: source for name, source in measure.sources.items() if name not in unreachable}
-    there = set(storage.names(measure.folder))
-    done: dict[str, list[Record]] = {"measure": []}
+    done: dict[str, Sequence[Record]] = {}
     stored: dict[str, list[int]] = defaultdict(list)
     whole: dict[str, int] = defaultdict(int)
-    for task in replace(measure, sources=reachable).tasks(Context(storage, Tools(), {})) if there else ():
-        whole[task.inputs[0]] += task.weight
-        record = load_record(storage, measure.folder, task.key) if f"{task.key}.json" in there else None
-        if record is not None:
-            done["measure"].append(record)
-            stored[task.inputs[0]].append(task.weight)
-    if not done["measure"]:
+    tasks = replace(measure, sources=reachable).tasks(Context(storage, Tools(), {}))
+    known = records_of(storage, manifest_name(measure, tasks))
+    if known is None:
+        known = list(found_records(storage, measure.folder, [task.key for task in tasks]))
+    if not known:
         return SoFar({}, {}, {})
+    done["measure"] = known
+    keys = {record.key for record in known}
+    for task in tasks:
+        whole[task.inputs[0]] += task.weight
+        if task.key in keys:
+            stored[task.inputs[0]].append(task.weight)
     for node in dataset.nodes[1:]:
         try:
             tasks = node.tasks(Context(storage, Tools(), done).seen_by(node))

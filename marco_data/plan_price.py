@@ -5,7 +5,6 @@ each figure a range with what it was measured on. Speeds are those of this machi
 the tasks that this root's builds have timed; none is assumed. Starts nothing.
 """
 
-import json
 import math
 import os
 import platform
@@ -59,7 +58,7 @@ BLOCK = 4 << 20
 FILES_A_SHARD = 8
 """Files that measure, decide, dedup and tokenize write for a shard: each its data and its record."""
 
-DEDUP_FILES = 45
+DEDUP_FILES = 48
 """Files of a group of `partition` documents in the passes of dedup, records among them."""
 
 
@@ -148,9 +147,7 @@ def timings(storage: Storage) -> dict[str, dict[str, float]]:
     """{node: {task: seconds of the processor}} of all builds that this root's run logs tell of."""
     out: dict[str, dict[str, float]] = defaultdict(dict)
     for name in sorted(storage.names("runs")):
-        data = storage.read(f"runs/{name}") if name.endswith(".jsonl") else None
-        for line in (data or b"").splitlines():
-            row = json.loads(line)
+        for row in storage.read_json_lines(f"runs/{name}") if name.endswith(".jsonl") else ():
             if row["error"] is None and "processor" in row:
                 out[row["node"]].setdefault(row["task"], row["processor"])
     return out

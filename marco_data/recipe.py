@@ -6,6 +6,7 @@ RecipeError that names file, line, key and remedy. Paths inside a recipe are rel
 
 import difflib
 import importlib
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from marco_data.alarms import RemovalLimits, Watch, watcher, what_is_wrong
 from marco_data.benchmark_items import Benchmark
+from marco_data.contents import content_of
 from marco_data.dedup import REASONS, DropDuplicates
 from marco_data.errors import RecipeError
 from marco_data.frames import Frames
@@ -22,6 +24,7 @@ from marco_data.languages import know, new_languages
 from marco_data.languages.codes import ByCode, Codes
 from marco_data.mix import MixturePart, parse_tokens, parts_by_source
 from marco_data.new_languages import read_new_languages
+from marco_data.redact import public_url
 from marco_data.rehydrate import Rehydrate
 from marco_data.sources import Source
 from marco_data.step import fingerprint
@@ -30,6 +33,7 @@ from marco_data.steps.decontaminate import Decontaminate
 from marco_data.steps.find_leaks import FindLeaks
 from marco_data.steps.mask_pii import MaskPii
 from marco_data.steps.normalize import Normalize
+from marco_data.steps.remove import CopiesRule, Remove
 from marco_data.steps.select_language import SelectLanguage
 from marco_data.steps.url_block_list import UrlBlockList
 from marco_data.yaml_lines import WrongAt, explain, known, read_yaml
@@ -160,6 +164,20 @@ class ShardSection(Section):
     max_document_bytes: Annotated[int, Field(ge=1)] = 16 * MIB
 
 
+_COMMIT = re.compile(r"^hf://(?:datasets/)?[^/@]+/[^/@]+@[0-9a-f]{40}(?:/|$)")
+
+
+class RemoveSection(Section):
+    """The list of documents to take out, and whether documents that are like one of them go too or are reported."""
+
+    file: str
+    copies: CopiesRule = "report"
+
+
+def _list_alone(value: Any) -> Any:
+    return {"file": value} if isinstance(value, str) else value
+
+
 class Recipe(Section):
     family: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     stage: Annotated[int, Field(ge=1, le=9)]
@@ -171,6 +189,7 @@ class Recipe(Section):
     languages: Codes
     sources: dict[Annotated[str, Field(pattern=f"^{NAME}$")], Source]
     steps: Steps = Steps()
+    remove: Annotated[RemoveSection | None, BeforeValidator(_list_alone)] = None
     rehydrate: Rehydrate | None = None
     generators: dict[Annotated[str, Field(pattern=f"^{NAME}$")], Model] = {}
     generate: Entries = {}
@@ -283,7 +302,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _removal_names_steps(self) -> "Recipe":
         reasons = {*Normalize.reasons, *UrlBlockList.reasons, *SelectLanguage.reasons, *ApplyLimits.reasons}
-        reasons |= {*Decontaminate.reasons, *(reason for reason in REASONS if reason)}
+        reasons |= {*Remove.reasons, *Decontaminate.reasons, *(reason for reason in REASONS if reason)}
         # Which steps a pipeline of the user's own has is not known here.
         if self.limits.removal is not None and self.pipeline == BUILD_STAGE:
             user_steps = [extra.step for extra in self.steps.extra]
@@ -298,6 +317,24 @@ class Recipe(Section):
             message = "repeats by cluster size need what limits dropped in the clusters: `steps: {dedup: {over: all}}`"
             raise WrongAt(("rehydrate",), message)
         return self
+
+    @property
+    def unpinned(self) -> list[str]:
+        """Paths on a hub that name no commit: what is behind them changes when their owner changes it."""
+        found: list[str] = []
+
+        def look(path: Any) -> Any:
+            if isinstance(path, str) and path.startswith("hf://") and not _COMMIT.search(path):
+                found.append(path)
+            return path
+
+        change_paths(self.model_dump(mode="json"), look)
+        return found
+
+    @property
+    def copies(self) -> CopiesRule:
+        """What becomes of documents that are like those to be taken out."""
+        return "report" if self.remove is None else self.remove.copies
 
     @property
     def watch(self) -> Watch:
@@ -316,17 +353,24 @@ class Recipe(Section):
 
     @property
     def digest(self) -> str:
-        """Names this recipe among the builds of a root; paths count, so it is no identity."""
+        """Names this recipe among the builds of a root, on whatever machine: the local files that it names count by
+        what is in them, and its sources by where they are, as those of URLs do. It is no identity.
+        """
         values = self.model_dump(mode="json")
-        if self.languages_from is None:  # a key that was added later: without it a recipe has the name it always had
-            del values["languages_from"]
+        change_files(values, lambda path: path if "://" in path else content_of(Path(path)))
+        leaks = values["steps"].get("decontaminate") or {}
+        for benchmark in leaks.get("benchmarks", {}).values():  # what of them counts in a build is in the index
+            benchmark["paths"] = [path if "://" in path else Path(path).name for path in benchmark["paths"]]
+        for added in ("languages_from", "remove"):  # later: without them a recipe has the name it always had
+            if values[added] is None:
+                del values[added]
         return fingerprint(values)
 
     @property
     def recorded(self) -> dict[str, Any]:
-        """The recipe as a manifest holds it: without the folders that its local files lie in."""
+        """The recipe as a manifest holds it: without the folders of its local files and the secrets of its URLs."""
         values = self.model_dump(mode="json")
-        _change_paths(values, lambda path: path if "://" in path else Path(path).name)
+        change_paths(values, lambda path: public_url(path) if "://" in path else Path(path).name)
         return values
 
     @property
@@ -400,10 +444,11 @@ def _absolute_paths(values: dict[str, Any], folder: Path) -> None:
             return path
         return str(folder.resolve() / Path(path).expanduser())
 
-    _change_paths(values, absolute)
+    change_paths(values, absolute)
 
 
-def _change_paths(values: dict[str, Any], change: Callable[[Any], Any]) -> None:
+def change_paths(values: dict[str, Any], change: Callable[[Any], Any]) -> None:
+    """Replace every path of a recipe's plain values, in place: of sources and of what else lies in files."""
     steps = values.get("steps")
     leaks = steps.get("decontaminate") if isinstance(steps, dict) else None
     for described in (values.get("sources"), leaks.get("benchmarks") if isinstance(leaks, dict) else None):
@@ -412,17 +457,28 @@ def _change_paths(values: dict[str, Any], change: Callable[[Any], Any]) -> None:
                 source["paths"] = [change(p) for p in source["paths"]]
             elif isinstance(source, dict) and isinstance(source.get("paths"), str):
                 source["paths"] = [change(source["paths"])]
+    change_files(values, change)
+
+
+def change_files(values: dict[str, Any], change: Callable[[Any], Any]) -> None:
+    """The same, of the files that a build reads beside its sources: those that travel with it to a cluster."""
     for model in (values.get("generators") or {}).values() if isinstance(values.get("generators"), dict) else ():
         if isinstance(model, dict) and isinstance(model.get("recorded"), list):
             model["recorded"] = [change(path) for path in model["recorded"]]
     for entry in (values.get("generate") or {}).values() if isinstance(values.get("generate"), dict) else ():
         if isinstance(entry, dict) and isinstance(entry.get("make"), dict):
             change_prompt_paths(entry["make"], change)
-    if values.get("languages_from") is not None:
-        values["languages_from"] = change(values["languages_from"])
+    removed = values.get("remove")
+    for holder, key in (
+        (values, "languages_from"),
+        (removed, "file") if isinstance(removed, dict) else (values, "remove"),
+    ):
+        if holder.get(key) is not None:
+            holder[key] = change(holder[key])
     tokenizer = values.get("tokenizer")
     if isinstance(tokenizer, dict) and "path" in tokenizer:
         tokenizer["path"] = change(tokenizer["path"])
+    steps = values.get("steps")
     if isinstance(steps, dict):
         for step, key in (
             ("url_block_list", "domains"),

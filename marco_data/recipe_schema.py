@@ -87,6 +87,9 @@ KEYS = {
     "Recipe.mixture": "The parts of the stage, by weight; it replaces an included one whole.",
     "Recipe.pipeline": "The function that makes the plan: package.module:function.",
     "Recipe.rehydrate": "Repeat documents by the size of their cluster.",
+    "Recipe.remove": "A file of ids, URLs and domains whose documents are taken out, one a line.",
+    "RemoveSection.copies": "What is like one of them: `report` it, or `drop` it too.",
+    "RemoveSection.file": "The file, one entry a line.",
     "Recipe.seed": "What chooses documents; by default the family's name.",
     "Recipe.shards": "Sizes of what is written.",
     "Recipe.sources": "What is read, by name.",
@@ -172,6 +175,7 @@ def recipe_schema(*, part: bool = False, languages_from: Path | None = None) -> 
     fields = defs["Benchmark"]["properties"]["fields"]
     fields |= {"items": {"type": ["string", "integer"]}, "minItems": fields.pop("minLength", 1)}
     _removal(defs)
+    schema["properties"]["remove"]["anyOf"].insert(0, {"type": "string"})
     schema["properties"]["include"] = {
         "description": KEYS["Recipe.include"],
         "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],

@@ -13,11 +13,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from marco_data.errors import MarcoError, RecipeError
+from marco_data.filesystems import opened
 from marco_data.languages import canonical, from_label
 from marco_data.mix import parse_tokens
 from marco_data.nodes.measure import Measure
@@ -131,14 +131,14 @@ def _column(role: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
 def _rows(file: SourceFile) -> Iterator[dict[str, Any]]:
     """The first rows of a file whose rows have columns."""
     if file.format == "parquet":
-        with fsspec.open(file.uri, "rb") as raw:
+        with opened(file.uri) as raw:
             try:
                 yield from next(pq.ParquetFile(raw).iter_batches(LOOKED_AT)).to_pylist()
             except (StopIteration, pa.ArrowException):
                 return
     elif file.format == "jsonl":
         packing = {"gz": "gzip", "zst": "zstd", None: None}[file.compression]
-        with fsspec.open(file.uri, "rb", compression=packing) as raw:
+        with opened(file.uri, packing) as raw:
             for line in raw:
                 try:
                     row = json.loads(line)

@@ -6,7 +6,7 @@ JSON file is the commit. A manifest sums the records of one node for one set of 
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -79,6 +79,18 @@ class Record:
 def load_record(storage: Storage, folder: str, key: str) -> Record | None:
     data = storage.read(f"{folder}/{key}.json")
     return None if data is None else Record.from_json(data)
+
+
+FOUND_AT_ONCE = 2_000
+
+
+def found_records(storage: Storage, folder: str, keys: Sequence[str]) -> Iterator[Record]:
+    """Those of the records of `keys` that are committed, in their order: one listing, then many at a time."""
+    names = set(storage.names(folder))
+    paths = [f"{folder}/{key}.json" for key in keys if f"{key}.json" in names]
+    del names
+    for start in range(0, len(paths), FOUND_AT_ONCE):
+        yield from map(Record.from_json, storage.read_many(paths[start : start + FOUND_AT_ONCE]))
 
 
 def commit_record(storage: Storage, record: Record, *, first_stands: bool = False) -> Record:

@@ -122,6 +122,7 @@ _ORDER = [
     "failed",
     "-read",
     "-normalize",
+    "-remove",
     "-url_block_list",
     "-select_language",
     "-quality",

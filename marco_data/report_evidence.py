@@ -27,6 +27,7 @@ from marco_data.evidence import (
 from marco_data.recipe import Recipe, place_in
 from marco_data.report import console
 from marco_data.side_by_side import side_by_side
+from marco_data.steps.remove import COPIES, LISTED
 from marco_data.why import Lookup, inert
 
 SHOWN_FOR = 3
@@ -95,11 +96,20 @@ def print_pair(pair: Pair) -> None:
 def pair_lines(pair: Pair, width: int) -> list[str]:
     """A pair in `width` cells: what is known of it, the texts side by side."""
     how = "counted on shingles" if pair.counted else "estimated from signatures"
-    how = how if pair.reason == "dedup/near" else "the same text"
+    alike = pair.reason == "dedup/near" or (pair.reason in (LISTED, COPIES) and pair.similarity < 1)
+    how = how if alike else "the same text"
     cluster = "" if pair.cluster_size is None else f", cluster of {pair.cluster_size:,}"
     head = f"-- {pair.reason}, similarity {pair.similarity:.3f}, {how}{cluster} ".ljust(width, "-")[: max(width, 40)]
     language = pair.kept.language
-    lines = [head, *side_by_side(_named("dropped", pair.dropped), _named("kept", pair.kept), width, marks=False)]
+    lines = [
+        head,
+        *side_by_side(
+            _named("dropped", pair.dropped),
+            _named("removed" if pair.reason == COPIES else "kept", pair.kept),
+            width,
+            marks=False,
+        ),
+    ]
     if pair.dropped.text == pair.kept.text and pair.around is None:
         return [
             *lines,

@@ -134,4 +134,5 @@ def progress_note(ledger: StageLedger) -> str:
         return "note: this build did not finish; these are the tokens of what it did"
     at = [node for node in ledger.nodes if node.tasks is not None]
     now = f": {at[-1].done:,} of {at[-1].tasks:,} tasks of `{at[-1].name}`" if at else ""
-    return f"note: being built, or its build was killed{now}; wanted and short are what they would be if it ended now"
+    so_far = f"being built{now}" if ledger.live else f"no live build is at it, and the same command goes on{now}"
+    return f"note: {so_far}; wanted and short are what they would be if it ended now"

@@ -5,18 +5,21 @@ by family and stage, and for each node that has work to do a file of its tasks' 
 build if its key is among them: a node's folder holds the records of other builds too.
 
 It lies under `runs/` and decides nothing: a run neither reads it nor depends on it. A run that was killed leaves it as
-it was; the next one of the same stage takes its place, and the stage's manifest ends it.
+it was; the next one of the same stage takes its place, and the stage's manifest ends it. Whether a run that has not
+ended still lives is told from its note under `runs/leases/`.
 """
 
 import os
 import secrets
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from marco_data.cluster.leases import Leases, lease_of
 from marco_data.dataset import Node, Task
 from marco_data.execute import manifest_name
 from marco_data.kept_sums import FOLDER as FOLDER
@@ -54,6 +57,10 @@ class RunState:
     def path(self) -> str:
         return f"{FOLDER}/{self.run}.json"
 
+    def lives(self, storage: Storage) -> bool:
+        """Whether a process of this run says so; it, or its machine, may be gone since two minutes."""
+        return self.ended is None and Leases(storage).holder(self.run) is not None
+
     @staticmethod
     def from_json(raw: dict[str, Any]) -> "RunState":
         return RunState(**{**raw, "nodes": tuple(NodeState(**node) for node in raw["nodes"])})
@@ -83,7 +90,13 @@ class Announced:
         if before is not None and before.run != run:
             _remove_keys(storage, before)
             storage.remove(before.path)
+            if storage.exists(lease_of(before.run)):
+                storage.remove(lease_of(before.run))
         return announced
+
+    def living(self) -> AbstractContextManager[None]:
+        """While it is entered, whoever asks is told that this run lives."""
+        return Leases(self.storage).living(self.state.run)
 
     def node(self, node: Node, tasks: Sequence[Task], *, there: bool) -> None:
         """A node is about to start on `tasks`; `there`: all of them were done before."""

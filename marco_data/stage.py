@@ -8,7 +8,7 @@ which say so: what was read, what failed, and that the books do not balance.
 import json
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from marco_data.blend import BlendHeader, BlendShard, blend_json, blend_text
 from marco_data.catalog import INPUT
 from marco_data.dataset import Context, Dataset
 from marco_data.errors import RecipeError
-from marco_data.execute import Failure, Run, records_of
+from marco_data.execute import Failure, Run
 from marco_data.generation.accounting import RequestCount, unbalanced_requests
 from marco_data.mix import Allocation, PartTotal, Share
 from marco_data.nodes.generate import Generate, price_of
@@ -27,6 +27,7 @@ from marco_data.nodes.mix import intervals_of
 from marco_data.nodes.tokenize import Tokenize
 from marco_data.nodes.written import spent
 from marco_data.recipe import Recipe
+from marco_data.record_table import records_of, sums_of
 from marco_data.records import DROPPED, FAILED, GENERATED, KEPT, READ, REPLACED, Count, Record, add_counts
 from marco_data.run_state import end_state
 from marco_data.step import Tools, fingerprint
@@ -119,6 +120,12 @@ class Stage:
     requests: tuple[dict[str, Any], ...] = ()
     ended: dict[str, dict[str, str]] = field(default_factory=dict)
     prices: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    sample: float = 1.0
+
+    @property
+    def whole(self) -> bool:
+        """Whether a next stage may go on after it: all of the recipe's own sources, not a trial of some."""
+        return self.complete and self.sample >= 1 and INPUT not in self.recipe["mixture"]
 
     @property
     def books(self) -> Books:
@@ -151,7 +158,7 @@ class Stage:
     def to_json(self) -> bytes:
         return canonical_json(self.to_object())
 
-    def records(self, storage: Storage, node: str) -> list[Record]:
+    def records(self, storage: Storage, node: str) -> Sequence[Record]:
         """The records of one node of this build."""
         entry = self.nodes.get(node, {"manifest": None, "records": []})
         if entry["manifest"] is not None:
@@ -163,7 +170,7 @@ class Stage:
         """The records of a kind of node over what was read, then over what was generated."""
         return [*self.records(storage, kind), *self.records(storage, f"{kind}_generated")]
 
-    def deduplicated(self, storage: Storage) -> list[Record]:
+    def deduplicated(self, storage: Storage) -> Sequence[Record]:
         """The records of the last dedup that was done: before anything is generated there is one over what was read."""
         return self.records(storage, "dedup") or self.records(storage, "dedup_seeds")
 
@@ -187,12 +194,13 @@ class Stage:
             requests=tuple(raw.get("requests", ())),  # manifests of before there were any
             ended=raw.get("ended", {}),
             prices=raw.get("prices", {}),
+            sample=raw.get("sample", 1.0),
         )
 
 
 def finish(recipe: Recipe, dataset: Dataset, run: Run, storage: Storage) -> Stage:
     """Write the manifest of what a run came to, and point to it."""
-    counts = counts_of_books({name: (c for r in records for c in r.counts) for name, records in run.records.items()})
+    counts = counts_of_books({name: sums_of(records) for name, records in run.records.items()})
     nodes = {
         node.name: {
             "folder": node.folder,
@@ -229,6 +237,7 @@ def finish(recipe: Recipe, dataset: Dataset, run: Run, storage: Storage) -> Stag
         requests=tuple(row.to_row() for row in spent([r for node in writers for r in run.records[node.name]])),
         ended={node.scope: node.planned(context)[1] for node in writers},
         prices={node.model.named: asdict(price_of(node.pool)) for node in writers if node.pool is not None},
+        sample=min([node.sample for node in dataset.nodes if isinstance(node, Measure)], default=1.0),
     )
     blend = _write_blend(stage, dataset, storage) if stage.complete else None
     storage.replace(f"{folder}/manifest.json", stage.to_json())
@@ -236,9 +245,7 @@ def finish(recipe: Recipe, dataset: Dataset, run: Run, storage: Storage) -> Stag
     pointer = canonical_json({"stage": folder, "number": recipe.stage})
     number = f"{recipe.family}-{recipe.stage}"
     # The next stage goes on after the last whole build of the recipe's own sources, whatever was tried since.
-    measure = dataset.node("measure")
-    tried = INPUT in recipe.mixture or (isinstance(measure, Measure) and measure.sample < 1)
-    whole = [f"{number}.whole"] if stage.complete and not tried else []
+    whole = [f"{number}.whole"] if stage.whole else []
     for name in (f"{number}.{recipe.digest}", number, recipe.family, *whole):
         storage.replace(f"stages/{name}.json", pointer)
     end_state(storage, recipe, folder)
@@ -247,14 +254,20 @@ def finish(recipe: Recipe, dataset: Dataset, run: Run, storage: Storage) -> Stag
 
 def _files(run: Run) -> dict[str, dict[str, int]]:
     """{source: {files, broken}}: broken files hold a break that ended their reading, or could not be opened."""
-    broken_reasons = {"read/truncated", "read/corrupt", "read/unreadable"}
+    broken_reasons = {"read/truncated", "read/corrupt", "read/unreadable", "read/expands_too_much"}
     files: dict[str, set[str]] = defaultdict(set)
     broken: dict[str, set[str]] = defaultdict(set)
-    for record in run.records.get("measure", []):
+    measured = run.records.get("measure", [])
+
+    def breaks(counts: Iterable[Count]) -> int:
+        return sum(c.documents for c in counts if c.outcome == FAILED and c.reason in broken_reasons)
+
+    any_broken = breaks(sums_of(measured))  # else nobody parses the counts of a million records
+    for record in measured:
         source, names = record.facts["source"], record.facts["files"]
         files[source].update(names)
-        breaks = sum(c.documents for c in record.counts if c.outcome == FAILED and c.reason in broken_reasons)
-        broken[source].update(names[:breaks])  # of a run of text files as many as broke; which ones is not asked
+        if any_broken:  # of a run of text files as many as broke; which ones is not asked
+            broken[source].update(names[: breaks(record.counts)])
     for failure in run.failures:
         if failure.node == "measure":
             files[failure.source].add(failure.file)

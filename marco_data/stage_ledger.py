@@ -21,7 +21,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from marco_data.committed import Committed, committed, counts_at, keys_so_far, sums_in
-from marco_data.execute import records_of
 from marco_data.ledger_rows import (
     ANY,
     PLAIN,
@@ -36,6 +35,7 @@ from marco_data.ledger_rows import (
 )
 from marco_data.nodes.written import spent
 from marco_data.recipe import Recipe
+from marco_data.record_table import records_of
 from marco_data.records import Count, Record
 from marco_data.run_state import RunState, find_state
 from marco_data.stage import Stage, counts_of_books, load_stage
@@ -60,7 +60,9 @@ AXES: tuple[Axis, ...] = ("language", "part", "source")
 
 @dataclass(frozen=True)
 class StageLedger:
-    """`complete`: a stage came of it. `running`: a build of it has begun and has no manifest yet (it may have died)."""
+    """`complete`: a stage came of it. `running`: a build of it has begun and has no manifest yet; `live`: its process
+    says that it lives, so that a `running` one without was killed or stopped.
+    """
 
     family: str
     stage: int
@@ -75,6 +77,7 @@ class StageLedger:
     fertility: Mapping[str, Fertility]
     mixture: tuple[MixtureRow, ...]
     nodes: tuple[Committed, ...] = ()
+    live: bool = False
 
     def total(self, *by: Axis) -> list[LedgerRow]:
         """Rows summed over what is not in `by`, sorted; without any, one row."""
@@ -94,7 +97,7 @@ class StageLedger:
         return {
             **{
                 name: getattr(self, name)
-                for name in ("family", "stage", "folder", "recipe", "complete", "running", "balanced", "budget")
+                for name in ("family", "stage", "folder", "recipe", "complete", "running", "live", "balanced", "budget")
             },
             "steps": list(self.steps),
             "rows": [row.to_object() for row in self.rows],
@@ -183,7 +186,9 @@ def _of_run(storage: Storage, state: RunState) -> StageLedger:
     tokenize = next((node for node in state.nodes if node.name == "tokenize"), None)
     tokenized = next((node.counts for node in nodes if node.name == "tokenize"), ())
     earlier = _earlier(storage, tokenize.folder) if tokenize else ()
-    return _ledger(so_far(storage, state, nodes), tokenized, earlier, nodes, state.digest, running=True)
+    return _ledger(
+        so_far(storage, state, nodes), tokenized, earlier, nodes, state.digest, running=True, live=state.lives(storage)
+    )
 
 
 def stage_so_far(storage: Storage, state: RunState) -> Stage:
@@ -231,6 +236,7 @@ def _ledger(
     digest: str,
     *,
     running: bool,
+    live: bool = False,
 ) -> StageLedger:
     material = Material(built.recipe, built.counts, tokenized, earlier, built.mix)
     rows = rows_of(material)
@@ -248,6 +254,7 @@ def _ledger(
         fertility=material.fertility,
         mixture=tuple(mixture_of(rows, built.stage)),
         nodes=nodes,
+        live=live,
     )
 
 
@@ -258,7 +265,7 @@ def _earlier(storage: Storage, folder: str) -> list[Count]:
 
 
 def _digest_of(storage: Storage, built: Stage) -> str:
-    """The digest of the recipe of a build; its manifest does not hold it, because it names machines' folders."""
+    """The digest of the recipe of a build; its manifest does not hold it, because it counts where sources lie."""
     start = f"{built.family}-{built.stage}."
     for name in storage.names("stages"):
         digest = name.removeprefix(start).removesuffix(".json")

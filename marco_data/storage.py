@@ -12,13 +12,15 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +29,10 @@ from marco_data.errors import DamagedFile, RecipeError, RetryableError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What no retry and no other shard escapes: such an OSError ends the run."""
+
+UPLOADS = 3
+"""How often a file is sent whole. Each request of an upload has tries of its own; this is for what voids all of it."""
+READ_AHEAD_BYTES = 4 << 20
 
 ROW_GROUP_ROWS = 16_384
 PARQUET_SETTINGS: dict[str, Any] = {
@@ -58,6 +64,14 @@ class DataFile:
     rows: int = 0
 
 
+class Entry(NamedTuple):
+    """A file as a listing knows it: path relative to the root, bytes, when it was written (seconds since 1970)."""
+
+    path: str
+    bytes: int
+    written: float
+
+
 @dataclass(frozen=True)
 class Storage:
     """A root folder; every path given to its methods is relative to it."""
@@ -75,14 +89,10 @@ class Storage:
         return Path(self.root.removeprefix("file://")) if self.root.startswith("file://") else None
 
     def _remote(self) -> tuple[Any, str]:
-        import fsspec
+        from marco_data.filesystems import filesystem_of
 
         # A cached listing would hide what another worker or run has committed since.
-        try:
-            filesystem, path = fsspec.core.url_to_fs(self.root, use_listings_cache=False)
-        except (ValueError, ImportError) as error:  # a protocol nobody knows, or one whose package is not here
-            raise RecipeError(f"cannot use the root `{self.root}`: {error}") from None
-        return filesystem, str(path)
+        return filesystem_of(self.root, "cannot use the root", use_listings_cache=False)
 
     def local(self, path: str) -> Path | None:
         """Where `path` is on this machine's own file system, None where the root is elsewhere."""
@@ -97,14 +107,18 @@ class Storage:
         if self._local is not None:
             return (self._local / path).open("rb")
         filesystem, base = self._remote()
-        file: IO[bytes] = filesystem.open(f"{base}/{path}", "rb")
+        file: IO[bytes] = filesystem.open(f"{base}/{path}", "rb", block_size=READ_AHEAD_BYTES)
         return file
 
     def read(self, path: str) -> bytes | None:
         """The bytes at `path`, or None where there is nothing."""
         try:
-            with self.open(path) as file:
-                return file.read()
+            if self._local is not None:
+                with self.open(path) as file:
+                    return file.read()
+            filesystem, base = self._remote()
+            data: bytes = filesystem.cat_file(f"{base}/{path}")  # one request; to open it first would be a second
+            return data
         except FileNotFoundError:
             return None
 
@@ -130,6 +144,16 @@ class Storage:
     def read_json(self, path: str) -> Any | None:
         data = self.read(path)
         return None if data is None else json.loads(data)
+
+    def read_json_lines(self, path: str) -> Iterator[dict[str, Any]]:
+        """The objects of a file of JSON lines, none where there is no file; a line that is cut off is passed over."""
+        for line in io.BytesIO(self.read(path) or b""):  # str.splitlines would part a text at U+2028 and its like too
+            try:
+                said = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(said, dict):
+                yield said
 
     def read_stretches(self, path: str, stretches: Sequence[tuple[int, memoryview]]) -> bool:
         """Fill each buffer with the bytes from its offset on; whether all were there.
@@ -166,6 +190,14 @@ class Storage:
         except FileNotFoundError:
             return []
 
+    def below(self, folder: str) -> list[Entry]:
+        """Every file at any depth below a folder, sorted; elsewhere one request for a thousand of them."""
+        if self._local is not None:
+            return sorted(_files_below(str(self._local), folder))
+        filesystem, root = self._remote()
+        listed = filesystem.find(f"{root}/{folder}", detail=True).items()
+        return sorted(Entry(path[len(root) + 1 :], int(info["size"]), _moment(info)) for path, info in listed)
+
     def read_table(self, path: str, columns: list[str] | None = None) -> pa.Table:
         with self.parquet(path) as file:
             return file.read(columns=columns)
@@ -178,7 +210,9 @@ class Storage:
                 if self._local is not None:
                     file = pq.ParquetFile(self._local / path, memory_map=True, page_checksum_verification=True)
                 else:
-                    source = opened.enter_context(self.open(path))
+                    filesystem, base = self._remote()
+                    # Arrow asks for the stretches of the columns it wants; ahead of those nothing is needed.
+                    source = opened.enter_context(filesystem.open(f"{base}/{path}", "rb", cache_type="none"))
                     file = pq.ParquetFile(source, pre_buffer=True, page_checksum_verification=True)
                 yield opened.enter_context(file)
         except (pa.ArrowInvalid, OSError) as error:
@@ -237,6 +271,32 @@ class Storage:
         filesystem, base = self._remote()
         filesystem.rm_file(f"{base}/{path}")
 
+    def remove_many(self, paths: Sequence[str]) -> None:
+        """Remove files, those that are gone already included, and folders that are empty after."""
+        if self._local is None:
+            filesystem, base = self._remote()
+            if paths:
+                with suppress(FileNotFoundError):
+                    filesystem.rm([f"{base}/{path}" for path in paths])
+            return
+        for path in paths:
+            (self._local / path).unlink(missing_ok=True)
+        for folder in sorted({folder for path in paths for folder in Path(path).parents[:-1]}, reverse=True):
+            with suppress(OSError):  # something is left in it
+                (self._local / folder).rmdir()
+
+    def unfinished_uploads(self, before: float) -> list[tuple[str, str]]:
+        """What killed workers left of uploads that began `before`: no listing of files shows it, and it is paid for."""
+        if self._local is not None:
+            return []
+        filesystem, base = self._remote()
+        return filesystem.unfinished_uploads(base, before) if hasattr(filesystem, "unfinished_uploads") else []
+
+    def end_uploads(self, uploads: Sequence[tuple[str, str]]) -> None:
+        if uploads:
+            filesystem, base = self._remote()
+            filesystem.end_uploads(base, uploads)
+
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A private folder for unfinished files, on the root's own disk where the root is local."""
@@ -277,13 +337,36 @@ class Storage:
                     os.fsync(file.fileno())
                 finished.replace(target)
             else:
-                filesystem, base = self._remote()
-                filesystem.put_file(str(finished), f"{base}/{path}")
+                self._upload(finished, path, size)
         except OSError as error:
             if error.errno in DISK_FULL:
                 raise
             raise RetryableError(f"writing `{path}` failed: {error.strerror or error}") from error
         return DataFile(path=path, bytes=size, digest=own, rows=rows)
+
+    def _upload(self, finished: Path, path: str, size: int) -> None:
+        """A file appears when its upload is completed. Its name is that of its bytes: sent again, it is the same."""
+        filesystem, base = self._remote()
+        options = filesystem.upload_options(size) if hasattr(filesystem, "upload_options") else {}
+        for attempt in range(1, UPLOADS + 1):
+            try:
+                filesystem.put_file(str(finished), f"{base}/{path}", **options)
+                return
+            except OSError as error:
+                # A conflict at the end, or an upload that is gone: completed by a try whose reply was lost, or aborted.
+                if not (isinstance(error, FileNotFoundError) or error.errno == errno.EBUSY):
+                    raise
+                if self._bytes_at(path) == size:  # of that name, so of these bytes: 8 GB need not go again
+                    return
+                if attempt == UPLOADS:
+                    raise
+
+    def _bytes_at(self, path: str) -> int | None:
+        filesystem, base = self._remote()
+        try:
+            return int(filesystem.info(f"{base}/{path}")["size"])
+        except FileNotFoundError:
+            return None
 
     def _temporary(self, data: bytes) -> Path:
         assert self._local is not None
@@ -316,6 +399,29 @@ def write_parquet(storage: Storage, stem: str, groups: Iterable[pa.Table], schem
                     same = part.schema.equals(schema)
                     writer.write_table(part if same else part.cast(schema), row_group_size=ROW_GROUP_ROWS)
         return storage.commit(finished, stem, ".parquet", rows=rows)
+
+
+def _files_below(base: str, folder: str) -> Iterator[Entry]:
+    """Files on a disk; what another process removes meanwhile, as runs do with their notes, is none of them."""
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(f"{base}/{folder}") as entries:
+        for entry in entries:
+            path = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files_below(base, path)
+                continue
+            with suppress(FileNotFoundError):
+                known = entry.stat()
+                if stat.S_ISREG(known.st_mode):
+                    yield Entry(path, known.st_size, known.st_mtime)
+
+
+def _moment(info: Mapping[str, Any]) -> float:
+    """When a file was written, as the file system of its root says; now, the safest, where it does not."""
+    for name in ("LastModified", "last_modified", "mtime", "created"):
+        value = info.get(name)
+        if value is not None:
+            return value.timestamp() if isinstance(value, datetime) else float(value)
+    return time.time()
 
 
 def _alone(table: pa.Table) -> pa.Table:

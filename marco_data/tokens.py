@@ -26,7 +26,7 @@ from array import array
 from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -122,30 +122,59 @@ def _idx_bytes(sequences: int, index_length: int) -> int:
     return _HEADER.size + 12 * sequences + 8 * index_length
 
 
+class Elsewhere(Protocol):
+    """A .bin that cannot be mapped: `size` bytes, of which stretches are read, whole or with an error."""
+
+    @property
+    def size(self) -> int: ...
+
+    def read(self, start: int, stop: int) -> bytes: ...
+
+
+class _TokensElsewhere:
+    """What of an array of tokens is used here."""
+
+    def __init__(self, file: Elsewhere, dtype: np.dtype) -> None:
+        self._file, self._dtype = file, dtype
+
+    def __len__(self) -> int:
+        return self._file.size // self._dtype.itemsize
+
+    def __getitem__(self, at: slice) -> npt.NDArray[np.integer]:
+        start, stop, _ = at.indices(len(self))
+        bytes_each = self._dtype.itemsize
+        return np.frombuffer(self._file.read(start * bytes_each, stop * bytes_each), self._dtype)
+
+
 class Shard:
     """A shard of any Megatron writer, mapped into memory and checked against its own sizes.
 
     Arrays handed out are read-only views that keep the map alive. Raises ShardError where a file is missing,
     cut short, or the two do not belong together; Megatron's reader notices none of these when it opens them.
     `whole=False` checks the sizes alone and not each entry of the index: for shards that are opened again and again.
+    `index` is the .idx where it does not lie beside the .bin, which may be `elsewhere`: its tokens are then copies.
     """
 
-    def __init__(self, prefix: str | Path, *, whole: bool = True) -> None:
+    def __init__(
+        self, prefix: str | Path, *, whole: bool = True, index: Path | None = None, elsewhere: Elsewhere | None = None
+    ) -> None:
         self.prefix = str(prefix)
-        idx = _map(Path(f"{prefix}.idx"))
+        idx = _map(index or Path(f"{prefix}.idx"))
         code, sequences, index_length = self._header(idx)
         at = _HEADER.size
         self.dtype = _DTYPES[code]
         lengths = _view(idx, at, sequences, "<i4")
         pointers = _view(idx, at + 4 * sequences, sequences, "<i8")
-        index = _view(idx, at + 12 * sequences, index_length, "<i8")
-        data = _map(Path(f"{prefix}.bin"))
-        self._check_ends(lengths, pointers, index, len(data))
+        documents = _view(idx, at + 12 * sequences, index_length, "<i8")
+        data: npt.NDArray[np.uint8] | Elsewhere = _map(Path(f"{prefix}.bin")) if elsewhere is None else elsewhere
+        self._check_ends(lengths, pointers, documents, data.size)
         if whole:
-            self._check_index(lengths, pointers, index)
-        self._tokens = np.frombuffer(data, dtype=self.dtype)
+            self._check_index(lengths, pointers, documents)
+        self._tokens = (
+            np.frombuffer(data, self.dtype) if isinstance(data, np.ndarray) else _TokensElsewhere(data, self.dtype)
+        )
         self._pointers = pointers
-        self._index = index
+        self._index = documents
         self.lengths = lengths
 
     def _fail(self, what: str) -> ShardError:

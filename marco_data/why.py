@@ -5,6 +5,7 @@ Ids are looked for column by column; text is read only by `find`.
 """
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,7 @@ from marco_data.records import DROPPED, FAILED, KEPT, REPLACED, Record
 from marco_data.sources.stream import HEAD_BYTES
 from marco_data.stage import Stage
 from marco_data.steps.decontaminate import Decontaminate
+from marco_data.steps.remove import COPIES
 from marco_data.storage import DataFile, Storage, row_of
 from marco_data.tokens import Shard
 from marco_data.why_generated import Generation
@@ -40,6 +42,10 @@ WANTED = [
     "lid_shares",
     "text_bytes",
 ]
+
+
+UNDECIDED: dict[str, Any] = {"failed": "undecided", "reason": None, "measured": None, "quality_tier": None}
+"""The verdict on a document whose shard `decide` failed for."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +102,10 @@ class Lookup:
         return [(name, file, record) for record in records for name, file in measured_shards([record])]
 
     @cached_property
-    def verdicts(self) -> list[DataFile]:
-        return [r.data[0] for r in self.stage.everywhere(self.storage, "decide")]
+    def decided(self) -> dict[int, Record]:
+        """The record of the verdicts by the number of a measured shard; none of one that `decide` failed for."""
+        found = {record.reads["measure"]: record for record in self.stage.everywhere(self.storage, "decide")}
+        return {n: found[file.digest] for n, (_, file, _) in enumerate(self.measured) if file.digest in found}
 
     @cached_property
     def sidecars(self) -> list[DataFile]:
@@ -153,7 +161,7 @@ class Lookup:
         relative = prefix.removeprefix(self.storage.root.rstrip("/") + "/")
         if relative.removeprefix("../") in self._shards:
             return self._shards[relative.removeprefix("../")]
-        if relative not in self._shards and "://" not in self.storage.root:
+        if "://" not in self.storage.root:
             relative = os.path.relpath(prefix, self.storage.root)
         return self._shards.get(relative)
 
@@ -176,7 +184,8 @@ class Lookup:
     def answer(self, place: Place) -> Answer:
         _, file, record = self.measured[place.shard]
         row = row_of(self.storage, file, place.row, WANTED)
-        verdict = row_of(self.storage, self.verdicts[place.shard], place.row)
+        decided = self.decided.get(place.shard)
+        verdict = UNDECIDED if decided is None else row_of(self.storage, decided.data[0], place.row)
         twin = row_of(self.storage, self.sidecars[place.shard], place.row) if self.sidecars else {}
         replaced_by = None
         if place.shard in self.replaced:
@@ -197,7 +206,7 @@ class Lookup:
             position=row["position"],
             verdict=state,
             reason=reason,
-            measured=similarity if reason and reason.startswith("dedup/") else verdict["measured"],
+            measured=similarity if reason and reason.startswith(("dedup/", COPIES)) else verdict["measured"],
             quality_tier=verdict["quality_tier"],
             duplicate_of=self._name_of(twin["dup_of"]) if twin.get("dup_of") else None,
             similarity=similarity,
@@ -256,9 +265,9 @@ class Lookup:
         """Every row that could not be judged: where it was, why, and its first bytes as inert text."""
         columns = ["id", "source", "source_id", "url", "position", "head", "text"]
         # Of the verdicts, not of what was read: a step that looks at columns may fail on a row too.
-        decided = self.stage.everywhere(self.storage, "decide")
-        for (_, file, record), verdict in zip(self.measured, decided, strict=False):
-            if not any(c.outcome == FAILED for c in verdict.counts):
+        for number, (_, file, record) in enumerate(self.measured):
+            verdict = self.decided.get(number)
+            if verdict is None or not any(c.outcome == FAILED for c in verdict.counts):
                 continue
             reasons = self.storage.read_table(verdict.data[0].path, ["failed"])["failed"]
             with self.storage.parquet(file.path) as parquet:
@@ -294,6 +303,17 @@ def inert(data: bytes) -> str:
     """Bytes as text that a terminal or a page cannot be moved by: everything but plain letters is escaped."""
     text = data.decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def harmless(text: str) -> str:
+    """What others wrote, for a terminal: controls and what turns a line round are escaped, letters of all scripts stay.
+
+    Line feeds and tabs stay too, and joiners, without which Persian and Hindi are not spelled.
+    """
+    return _MOVES.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+
+
+_MOVES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def _fetched(storage: Storage, prefix: str, folder: Path) -> Path:

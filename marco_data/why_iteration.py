@@ -77,15 +77,9 @@ class BatchDocument:
 def batch_documents(stage: Stage, storage: Storage, number: int, settings: Settings) -> list[BatchDocument]:
     """The documents of iteration `number`, counted from 1 in the stage.
 
-    Raises RecipeError for a stage that is not whole, lies elsewhere or is not what the run was trained on, and for an
-    iteration it does not have.
+    Raises RecipeError for a stage that is not whole or is not what the run was trained on, and for an iteration it does
+    not have.
     """
-    folder = storage.local(stage.folder)
-    if folder is None:
-        raise RecipeError(
-            f"`{storage.root}` is remote, and a batch is looked up in shards that are mapped into memory",
-            hint="copy the stage's folder and its shards to a disk, and name that with --root",
-        )
     if not stage.complete:
         raise RecipeError(
             f"stage {stage.stage} of `{stage.family}` is not complete: it has no blend to train on",
@@ -93,7 +87,7 @@ def batch_documents(stage: Stage, storage: Storage, number: int, settings: Setti
         )
     asked = settings.identity.get(f"stage {stage.stage}: samples")
     plan = plan_stages(
-        [load_blend(folder)],
+        [load_blend(storage.local(stage.folder) or storage.uri(stage.folder))],
         sequence=settings.sequence,
         seed=settings.seed,
         order=settings.order,

@@ -19,6 +19,10 @@ from marco_data.errors import RecipeError
 Key = tuple[Any, ...]
 
 
+MOST_KEYS = 100_000
+"""Keys and items of a file, those that an alias repeats counted each time: nine lines of aliases can stand for 10^9."""
+
+
 class WrongAt(ValueError):
     """What is wrong between two places of a file, told at one of them."""
 
@@ -63,6 +67,8 @@ def read_yaml(path: Path, *, a: str, hint: str | None = None) -> tuple[dict[str,
             raise RecipeError(f"{path}:1: a {a} is a mapping of keys to values")
         _note_lines(node, (), lines, path)
         value = loader.construct_document(node)
+    except RecursionError:
+        raise RecipeError(f"{path}: is nested too deep, or an alias holds itself") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -74,6 +80,8 @@ def read_yaml(path: Path, *, a: str, hint: str | None = None) -> tuple[dict[str,
 
 def _note_lines(node: yaml.Node, at: Key, lines: dict[Key, int], path: Path) -> None:
     lines[at] = node.start_mark.line + 1
+    if len(lines) > MOST_KEYS:
+        raise RecipeError(f"{path}:{lines[at]}: more than {MOST_KEYS:,} keys and items, aliases counted")
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):

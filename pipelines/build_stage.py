@@ -24,6 +24,7 @@ from marco_data.steps import user_step
 from marco_data.steps.apply_limits import ApplyLimits, load_limits, require_limits
 from marco_data.steps.identify_language import IdentifyLanguage
 from marco_data.steps.measure_quality import MeasureQuality
+from marco_data.steps.remove import Remove
 from marco_data.steps.select_language import SelectLanguage, thresholds_for
 from marco_data.steps.sign import Sign
 
@@ -57,7 +58,7 @@ def build_stage(recipe: Recipe, *, sample: float = 1.0, verify: bool = False) ->
     )
     if recipe.generate:
         plan = generate(plan, recipe, measure, decide, sign)
-    judged = find_duplicates(plan, recipe.steps.dedup, sign)
+    judged = find_duplicates(plan, recipe.steps.dedup, sign, copies=recipe.copies)
     if replacing := tuple(name for name, entry in recipe.generate.items() if entry.make.replaces):
         judged = judged.then(Replace(entries=replacing))
     if recipe.rehydrate is not None:
@@ -70,7 +71,8 @@ def generate(plan: Dataset, recipe: Recipe, measure: Measure, decide: Decide, si
 
     What was read is deduplicated first, so that nothing is paid for twice, and then once more with what was made of it.
     """
-    plan = find_duplicates(plan, recipe.steps.dedup, sign, scope="seeds").then(Seeds(entries=recipe.generate))
+    plan = find_duplicates(plan, recipe.steps.dedup, sign, scope="seeds", copies=recipe.copies)
+    plan = plan.then(Seeds(entries=recipe.generate))
     for name, entry in recipe.generate.items():
         writer = Generate(
             scope=name,
@@ -107,6 +109,7 @@ def limits(recipe: Recipe) -> tuple[Step, ...]:
     require_limits(known, recipe.languages)
     require_identified(recipe.languages, identify.model, recipe.used_sources)
     return (
+        *([Remove(file=recipe.remove.file)] if recipe.remove else []),
         *([steps.url_block_list] if steps.url_block_list else []),
         SelectLanguage(
             languages=recipe.languages,

@@ -130,7 +130,7 @@ def load_train_recipe(path: Path) -> TrainRecipe:
 
 def train_stage(
     recipe: TrainRecipe,
-    blends: Sequence[Path],
+    blends: Sequence[Path | str],
     *,
     ranks: int = 1,
     ep: int = 1,
@@ -139,10 +139,12 @@ def train_stage(
     verify: bool = False,
     initial: Path | None = None,
     gpu_memory: float | None = None,
+    indexes: Path | None = None,
 ) -> PlannedRun:
     """The run of a recipe over built stages, in the order given. Raises RecipeError for what cannot be run.
 
-    `initial` are weights to begin with, `gpu_memory` the GB (1e9 bytes) that a GPU has.
+    `initial` are weights to begin with, `gpu_memory` the GB (1e9 bytes) that a GPU has; `indexes` is where copies of
+    the indexes of shards elsewhere are kept.
     """
     if recipe.order == MEGATRON and recipe.mask_documents:
         raise RecipeError(
@@ -159,6 +161,7 @@ def train_stage(
         seed=recipe.seed,
         tokenizer=tokenizer,
         verify=verify,
+        indexes=indexes,
     )
     settings = settings_of(recipe, model, data)
     check_run(plan, settings, ranks, micro_batch)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from marco_data.languages import know
+from marco_data.s3 import S3
 
 # How long an example takes says how busy the machine is.
 settings.register_profile("any machine", deadline=None)
@@ -53,9 +54,10 @@ def bucket() -> Iterator[Callable[[str], str]]:
 
         def make(name: str) -> str:
             client.create_bucket(Bucket=name)
-            return f"s3://{name}/root"
+            return f"s3://{name}/lake"
 
         yield make
         client.close()
+        S3.clear_instance_cache()  # the next server is at another place
         fsspec.filesystem("s3").clear_instance_cache()
     server.stop()

@@ -69,13 +69,14 @@ class AppendsTo(_Reads):
 
 
 class Sleeps(_Reads):
-    """Takes its time over each document, so that there is a moment to be killed in."""
+    """Takes its time over each document that has `word`, so that there is a moment to be killed in."""
 
     seconds: float
+    word: str = ""
 
     def bind(self, language: Language | None, tools: Tools) -> BoundStep:
         def look(batch: pa.RecordBatch) -> StepOutput:
-            time.sleep(self.seconds * batch.num_rows)
+            time.sleep(self.seconds * sum(self.word in text for text in batch["text"].to_pylist()))
             return StepOutput()
 
         return look

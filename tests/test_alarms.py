@@ -280,3 +280,7 @@ def test_an_alarm_over_a_users_own_input_is_waived_on_the_command_line(corpus: P
 
 def test_an_alarm_has_a_share():
     assert Alarm("dedup/near", "web", "swh_Latn", 8, 6, 0.5).share == 0.75
+
+
+def test_copies_of_removed_documents_are_judged_once_and_reach_no_later_step():
+    assert raised(counts(10_000, remove__copy=5_000, dedup__near=3_001)) == [("dedup/near/web/swh_Latn", 3_001, 5_000)]

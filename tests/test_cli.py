@@ -33,10 +33,23 @@ SURFACE = {
         *("--reason", "--family", "--recipe", "--root", "--languages", "--entry", "--executor", "--address"),
         *("--workers", "--pools", "--max-gpu-hours", "--max-cost", "--json"),
     },
+    "doctor": {"--recipe", "--root", "--address", "--pools", "--env", "--json"},
+    "submit": {
+        *("--address", "--root", "--pools", "--env", "--workers", "--max-gpu-hours", "--max-cost", "--executor"),
+        *("--follow", "-f", "--json"),
+    },
+    "jobs list": {"--address", "--json"},
+    "jobs status": {"--address", "--json"},
+    "jobs logs": {"--address", "--root", "--follow", "-f"},
+    "jobs stop": {"--address"},
+    "jobs resume": {"--address", "--root", "--follow", "-f"},
+    "jobs": set(),
     "export-completions": {"--out", "--root"},
     "prompts": {"--family", "--recipe", "--root", "--entry", "--json"},
     "plan": BUILD | {"--pools", "--sample", "--verify", "--probe", "--prices", "--by-language", "--compare", "--json"},
-    "stats": BUILD | {"--json", "--csv"},
+    "stats": BUILD | {"--json", "--csv", "--disk", "--slow"},
+    "prune": {"--keep", "--root", "--yes", "--json"},
+    "removed": {"--family", "--recipe", "--root", "--languages", "--budget", "--json"},
     "ledger": BUILD | {"--by", "--strict", "--json", "--csv"},
     "why": BUILD | {"--stage", "--iteration", "--run", "--sequence", "--batch", "--order", "--seed", "--json"},
     "find": BUILD | {"--stage", "--most", "--json"},
@@ -73,7 +86,7 @@ WHY_KEYS = {"id", "source_id", "verdict", "reason", "measured", "duplicate_of"}
 
 def test_commands_and_options_are_those_that_scripts_know():
     commands = dict(typer.main.get_command(app).commands)
-    for group in ("languages", "recipe"):
+    for group in ("languages", "recipe", "jobs"):
         commands |= {f"{group} {name}": command for name, command in commands[group].commands.items()}
     surface = {name: {o for p in c.params for o in p.opts if o.startswith("-")} for name, c in commands.items()}
     surface.pop("train-language-id", None)

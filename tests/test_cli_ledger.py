@@ -158,7 +158,7 @@ def test_while_a_stage_is_built_anew_stats_has_the_books_before_and_says_so(reci
         started(load_recipe(write_recipe(tmp_path / "other.yaml", values)), tmp_path, DiesAt("mix", 1))
     told = ask("stats", tmp_path, "--json")
     assert told.json == done.json
-    assert "built anew" in told.err
+    assert "was begun anew, and no live build is at it" in told.err
     assert ask("ledger", tmp_path, "--json").json["running"] is True
 
 
@@ -167,3 +167,5 @@ def test_two_forms_at_once_and_a_stage_nobody_began_are_mistakes_of_the_user(roo
         assert ask(command, root, "--json", "--csv").code == 2
         told = ask(command, tmp_path)
         assert (told.code, "has not been built" in told.err) == (2, True)
+    for two in (("--disk", "--csv"), ("--disk", "--slow"), ("--slow", "--csv")):
+        assert ask("stats", root, *two).code == 2

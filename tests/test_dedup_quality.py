@@ -37,6 +37,7 @@ def measured() -> tuple[list, list]:
     return planted()
 
 
+@pytest.mark.slow
 def test_every_bin_of_true_similarity_reaches_its_goal(measured):
     told, removals = measured
     assert {one.script for one in told} == set(CODES)
@@ -56,6 +57,7 @@ def test_another_threshold_misses_the_goals(threshold):
     assert pairs.missed(told)
 
 
+@pytest.mark.slow
 def test_the_true_similarity_is_that_of_the_shingles_that_are_signed(measured):
     for code in CODES:
         language = LANGUAGES[code]
@@ -127,6 +129,7 @@ def test_short_texts_are_alike_if_equal_after_folding():
     assert {one.removed for one in templates.short()} == {True, False}
 
 
+@pytest.mark.slow
 def test_the_report_says_what_was_measured(measured):
     told, removals = measured
     items = {"1": {"eng_Latn": prose("eng_Latn")[0], "deu_Latn": prose("deu_Latn")[0]}}

@@ -70,6 +70,7 @@ def answers(users_folder: Path) -> dict[str, subprocess.CompletedProcess[str]]:
     return said
 
 
+@pytest.mark.slow
 def test_every_command_of_the_readme_runs(answers):
     failed = {line: f"exit {a.returncode}: {a.stderr[-2000:]}" for line, a in answers.items() if a.returncode}
     assert failed == {}
@@ -102,11 +103,13 @@ def test_the_first_screen_has_the_three_commands():
     assert README.index("```sh") < 800
 
 
+@pytest.mark.slow
 def test_a_second_build_finds_nothing_to_do(answers):
     steps = re.findall(r"^(\w+): \d+ tasks, (.*)$", answers["marco-data build-stage 3"].stderr, re.MULTILINE)
     assert {left for _, left in steps} == {"nothing to do"}
 
 
+@pytest.mark.slow
 def test_keys_of_stats_are_the_documented_ones(answers):
     told: dict[str, Any] = json.loads(answers["marco-data stats 3 --json"].stdout)
     table = README[README.index("| key | holds |") :].partition("\n\n")[0]
@@ -119,6 +122,7 @@ def test_keys_of_stats_are_the_documented_ones(answers):
     assert all(prefix.startswith("./marco-out/") for prefix in told["shards"])
 
 
+@pytest.mark.slow
 def test_the_books_of_the_sample_balance(answers):
     documents = json.loads(answers["marco-data stats 3 --json"].stdout)["documents"]
     out = documents["kept"] + documents["replaced"]
@@ -126,6 +130,7 @@ def test_the_books_of_the_sample_balance(answers):
     assert documents["read"] + documents["generated"] == out
 
 
+@pytest.mark.slow
 def test_folders_of_the_readme_are_those_of_a_build(answers, users_folder):
     tree = README[README.index("marco-out/\n") :].partition("```")[0]
     named = set(re.findall(r"(?:^  |(?<=  ))([a-z_]+)(?=[-/])", tree, re.MULTILINE))
@@ -133,6 +138,7 @@ def test_folders_of_the_readme_are_those_of_a_build(answers, users_folder):
     assert made == named
 
 
+@pytest.mark.slow
 def test_the_readmes_own_step_and_recipe_are_accepted(answers):
     assert "2 languages, 1 parts" in answers["marco-data validate my-recipe.yaml"].stdout
     assert answers["marco-data build-stage 1 --recipe my-recipe.yaml --root my-out"].returncode == 0

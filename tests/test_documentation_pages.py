@@ -5,13 +5,12 @@ from pathlib import Path
 import pytest
 from told import ROOT, fences, follow, make_folder, not_said
 
-PAGES = sorted(
-    path.relative_to(ROOT / "docs").as_posix()
-    for path in [ROOT / "docs" / "tutorial.md", *(ROOT / "docs" / "how-to").glob("*.md")]
-)
+HOW_TOS = sorted(path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs" / "how-to").glob("*.md"))
+TUTORIAL = "tutorial.md"
+PAGES = [*HOW_TOS, TUTORIAL]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*HOW_TOS, pytest.param(TUTORIAL, marks=pytest.mark.slow)])
 def test_a_reader_can_do_what_a_page_says_and_sees_what_it_shows(page: str, tmp_path: Path):
     text = (ROOT / "docs" / page).read_text("utf-8")
     make_folder(tmp_path)

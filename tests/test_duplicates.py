@@ -2,6 +2,7 @@
 
 import itertools
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,13 @@ from written_corpora import Written, deduplicated, measured, shingles_of, specif
 
 from marco_data.dedup import DropDuplicates, bands_and_rows
 from marco_data.errors import RecipeError
+from marco_data.steps.remove import LISTED
 
 WORDS = [f"{a}{b}{c}" for a in "bdklmn" for b in "aeio" for c in ("r", "st", "nd")]
 HAN = "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成会可主发年动"
 
 
-def corpus(seed: int, most: int = 40) -> list[list[Written]]:
+def corpus(seed: int, most: int = 40, listed: float = 0) -> list[list[Written]]:
     """Documents of two languages in shards of any size: copies, near copies, chains, templates, repeated ids."""
     rng = np.random.default_rng(seed)
     documents: list[Written] = []
@@ -41,6 +43,8 @@ def corpus(seed: int, most: int = 40) -> list[list[Written]]:
         else:
             text, language = " ".join(rng.choice(WORDS, int(rng.integers(3, 120)))), "eng_Latn"
         reason = "apply_limits/short" if rng.random() < 0.1 else None
+        if listed and rng.random() < listed:
+            reason = LISTED
         documents.append(Written(ids, text, language, bool(rng.random() < 0.3), reason))
     cuts = np.sort(rng.integers(0, len(documents) + 1, int(rng.integers(0, 5))))
     shards = [documents[a:b] for a, b in zip([0, *cuts], [*cuts, len(documents)], strict=True)]
@@ -75,21 +79,53 @@ def test_verdicts_are_those_of_the_rule_whatever_the_partition(seed, partition, 
     assert found == approximately(specified(shards, rule))
 
 
+@settings(deadline=None, max_examples=20)
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from([3, 1000]),
+    st.sampled_from([2, 64]),
+    st.sampled_from(["passed", "all"]),
+    st.sampled_from(["report", "drop"]),
+)
+def test_what_is_like_a_removed_document_goes_too_or_is_named(seed, partition, first, over, copies):
+    shards = corpus(seed, listed=0.2)
+    rule = DropDuplicates(partition=partition, first=first, over=over)
+    with root() as folder:
+        found, _ = deduplicated(folder, shards, rule, copies=copies)
+    assert found == approximately(specified(shards, rule, copies=copies))
+
+
+@settings(deadline=None, max_examples=8)
+@given(st.integers(0, 2**32), st.sampled_from([3, 1000]))
+def test_that_copies_are_reported_changes_no_verdict(seed, partition):
+    shards = corpus(seed, listed=0.2)
+    others = [[replace(d, reason="other/list" if d.reason == LISTED else d.reason) for d in shard] for shard in shards]
+    rule = DropDuplicates(partition=partition)
+    with root() as folder, root() as elsewhere:
+        found, _ = deduplicated(folder, shards, rule)
+        expected, _ = deduplicated(elsewhere, others, rule)
+    said = [[(row["id"], row["reason"], row["kept"]) for row in s] for s in found]
+    assert said == [[(row["id"], row["reason"], row["kept"]) for row in s] for s in expected]
+
+
 @settings(deadline=None, max_examples=15)
-@given(st.integers(0, 2**32), st.sampled_from([3, 1000]), st.sampled_from([1, 3, 64]))
-def test_runs_in_order_say_what_one_run_over_all_says(seed, partition, first):
-    shards = corpus(seed, most=60)
+@given(
+    st.integers(0, 2**32), st.sampled_from([3, 1000]), st.sampled_from([1, 3, 64]), st.sampled_from(["report", "drop"])
+)
+def test_runs_in_order_say_what_one_run_over_all_says(seed, partition, first, copies):
+    shards = corpus(seed, most=60, listed=0.1)
     rng = np.random.default_rng(seed)
     runs = np.sort(rng.integers(0, 3, len(shards)))
     runs = np.unique(runs, return_inverse=True)[1].tolist()
     rule = DropDuplicates(partition=partition, first=first)
-    expected = approximately(specified(shards, rule, runs))
+    expected = approximately(specified(shards, rule, runs, copies))
     with root() as folder:
         for run in sorted(set(runs)):
             mine = [i for i, r in enumerate(runs) if r == run]
             names = {"index": f"crawl-{run}", "earlier": f"crawl-{run - 1}" if run else None}
-            found, _ = deduplicated(folder, [shards[i] for i in mine], rule.model_copy(update=names))
-            assert found == approximately(specified(shards[: mine[-1] + 1], rule, runs[: mine[-1] + 1]))[mine[0] :]
+            found, _ = deduplicated(folder, [shards[i] for i in mine], rule.model_copy(update=names), copies=copies)
+            before = specified(shards[: mine[-1] + 1], rule, runs[: mine[-1] + 1], copies)
+            assert found == approximately(before)[mine[0] :]
             # What is said of a document stays, however many come after it: only its cluster may grow.
             assert without_sizes(found) == without_sizes([expected[i] for i in mine])
 

@@ -14,21 +14,26 @@ from added_languages import values as four_languages
 from roots import digests, environment
 from small_corpus import as_recipe, prose, recipe_values, write_corpus, write_recipe
 
+from marco_data.cluster.job_logs import last_words
 from marco_data.dataset import Context, Dataset
 from marco_data.errors import RecipeError
 from marco_data.execute import Executor, Interrupts, LocalExecutor, Run, Silent, run
 from marco_data.nodes.measure import Measure
+from marco_data.places import Place
 from marco_data.ray_executor import RayExecutor, checked_packages
 from marco_data.recipe import Recipe, load_recipe
+from marco_data.run_log import job_name
 from marco_data.stage import Stage, finish
 from marco_data.step import Tools
 from marco_data.storage import Storage
 
+TWO = Place(cpus=2, memory="1MiB", in_flight=3)
 EXECUTORS = {
     "2 processes": lambda: LocalExecutor(2),
     "ray, 1 worker": lambda: RayExecutor(workers=1),
     "ray, 2 workers": lambda: RayExecutor(workers=2),
     "ray, 4 workers": lambda: RayExecutor(workers=4),
+    "ray, two at once": lambda: RayExecutor(places=dict.fromkeys(("measure", "dedup", "shards"), TWO)),
 }
 
 
@@ -135,6 +140,8 @@ def test_a_document_that_kills_its_workers_fails_alone(fatal, tmp_path):
         assert stage.books.failed == {"dies_on/worker_died": 1}
         results[name] = digests(tmp_path / name)
     assert results["local"] == results["ray"]
+    last = list(last_words(Storage(str(tmp_path / "ray")), job_name()))
+    assert any("Segmentation fault" in said and "fatal_steps.py" in said for said in last), last
 
 
 @pytest.mark.parametrize("name", ["2 processes", "ray, 2 workers"])

@@ -182,26 +182,31 @@ def terminal() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+LOCAL, PROCESSES, RAY = ("--executor", "local"), ("--executor", "local", "--workers", "2"), ("--workers", "2")
+
+
 @pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize(
-    "options",
+    ("asked", "options"),
     [
-        pytest.param(("--executor", "local"), id="local"),
-        pytest.param(("--executor", "local", "--workers", "2"), id="2 processes"),
-        pytest.param(("--workers", "2"), id="ray", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, LOCAL, id="local"),
+        pytest.param(signal.SIGINT, PROCESSES, id="2 processes"),
+        pytest.param(signal.SIGINT, RAY, id="ray", marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, PROCESSES, id="preempted"),
+        pytest.param(signal.SIGTERM, RAY, id="preempted ray", marks=pytest.mark.slow),
     ],
 )
-def test_an_interrupt_ends_everything_in_a_sentence(options, home, recipe, tmp_path):
-    """As Ctrl-C on a terminal does: the whole group gets the signal."""
+def test_an_interrupt_ends_everything_in_a_sentence(asked, options, home, recipe, tmp_path):
+    """As Ctrl-C on a terminal does: the whole group gets the signal. A scheduler's goes to the process it started."""
     arguments = ["build-stage", "3", "--recipe", str(recipe), "--root", str(tmp_path), *options]
     process = subprocess.Popen(
         [*COMMAND, *arguments], env=environment(home), stderr=subprocess.PIPE, start_new_session=True
     )
     wait_for("a record", lambda: committed(tmp_path) >= 1)
     below = descendants(process.pid)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, asked) if asked == signal.SIGINT else process.send_signal(asked)
     told = process.communicate(timeout=TIMEOUT_SECONDS)[1].decode()
-    assert process.returncode == 130
+    assert process.returncode == 130, told
     assert "interrupted; the same command goes on where this one stopped" in told
     assert "Traceback" not in told
     wait_for("everything ended", lambda: not alive(below))

@@ -344,6 +344,7 @@ def rows_of(files: Iterable[Path]) -> Iterable[dict[str, Any]]:
             yield from map(json.loads, lines)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(DATA is None, reason="MARCO_TEST_DATA is not set: real text is not here")
 def test_real_text_without_known_leaks_is_left_alone():
     """Clean and web text in 64 languages, and the training half of GSM8K, which has the form of its test half."""

@@ -396,3 +396,10 @@ def test_compare_without_a_build_is_the_commands_mistake(values: dict[str, Any],
 def test_a_plan_writes_nothing_to_its_root(values: dict[str, Any], tmp_path: Path):
     assert expectation(values, tmp_path / "none").flow.cells
     assert not (tmp_path / "none").exists()
+
+
+def test_a_line_of_a_run_log_that_a_kill_cut_off_hides_no_other(tmp_path: Path):
+    storage = Storage(str(tmp_path))
+    whole = {"node": "measure", "task": "web-a-000", "error": None, "processor": 1.5}
+    storage.replace("runs/1-a-00000.jsonl", json.dumps(whole).encode() + b'\n{"node": "meas')
+    assert timings(storage) == {"measure": {"web-a-000": 1.5}}

@@ -1,6 +1,6 @@
 """Shortfalls and their remedies: applied to the mixture, each makes the shortfall go away."""
 
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from marco_data.mix import MixturePart, allocate
@@ -63,7 +63,8 @@ def test_every_remedy_fills_the_share_it_is_for(
             assert after.shortfall <= LEAST * after.requested
 
 
-@settings(max_examples=200, deadline=None)
+# Most drawn mixtures have a part that lists no languages, and some seeds draw fifty of them first.
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(AVAILABLE, mixtures(), BUDGETS, st.integers(2, 5))
 def test_more_tokens_never_leave_a_listed_language_shorter(
     available: dict[tuple[str, str], int], mixture: dict[str, MixturePart], budget: int, times: int

@@ -333,3 +333,19 @@ def test_fields_from_the_command_line_name_a_role_and_a_column():
     with pytest.raises(RecipeError, match="there is no `txt` to map") as caught:
         parse_fields(["txt=content"])
     assert "text, id, url, language, licence" in caught.value.hint
+
+
+def test_a_recipe_has_its_name_by_what_is_in_its_files_wherever_they_lie(tmp_path: Path):
+    text = GOOD.replace("web/*.jsonl", "s3://lake/web/*.jsonl").replace("paths: books", "paths: /corpus/books")
+
+    def digest(folder: str, tokenizer: str = "{}") -> str:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "tokenizer.json").write_text(tokenizer)
+        (tmp_path / folder / "r.yaml").write_text(text)
+        return load_recipe(tmp_path / folder / "r.yaml").digest
+
+    here = digest("here")
+    assert digest("there") == here
+    assert digest("here", '{"other": 1}') != here
+    text = text.replace("/corpus", "/another")  # sources stay where they are, and count by that
+    assert digest("here") != here

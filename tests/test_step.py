@@ -2,9 +2,11 @@
 
 import importlib.metadata
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
+import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -244,3 +246,13 @@ def test_every_language_is_bound_by_its_own_facts():
     for language in (None, LANGUAGES["tha_Thai"]):
         run_step(Remember(), Remember().bind(language, Tools()), batch("a"))
     assert bound == {"": None, "tha_Thai": LANGUAGES["tha_Thai"]}
+
+
+def test_a_file_elsewhere_is_whole_for_each_of_many_threads_that_want_it_first():
+    data = bytes(range(256)) * 40_000
+    fsspec.filesystem("memory").pipe_file("/models/large.bin", data)
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: Tools().path("memory://models/large.bin").read_bytes(), range(8)))
+    fsspec.filesystem("memory").rm("/models", recursive=True)
+    assert [len(each) for each in found if each != data] == []
+    assert Tools().path("memory://models/large.bin").read_bytes() == data  # fetched once

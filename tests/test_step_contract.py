@@ -61,6 +61,12 @@ def url_block_list(tmp_path: Path) -> dict[str, Any]:
     return {"domains": str(path)}
 
 
+def remove(tmp_path: Path) -> dict[str, Any]:
+    path = tmp_path / "remove.txt"
+    path.write_text("blocked.example\nkey-2\n", "utf-8")
+    return {"file": str(path)}
+
+
 def find_leaks(tmp_path: Path) -> dict[str, Any]:
     texts = (
         "The cat sat on the mat, and the dog sat with the cat.",
@@ -76,6 +82,7 @@ ARGUMENTS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "ApplyLimits": lambda _: {"limits": load_limits()},
     "DatatroveFilter": lambda _: {"filter": "datatrove.pipeline.filters.GopherRepetitionFilter"},
     "FindLeaks": find_leaks,
+    "Remove": remove,
     "SelectLanguage": select_language,
     "UrlBlockList": url_block_list,
 }
@@ -99,6 +106,7 @@ def documents() -> pa.RecordBatch:
     return pa.record_batch(
         {
             "id": [f"{i:032x}" for i in range(n)],
+            "source_id": [f"key-{i}" for i in range(n)],
             "source": [("web", "books")[i % 2] for i in range(n)],
             "text": texts,
             "url": pa.array([None if i % 3 else f"https://www.blocked.example/{i}" for i in range(n)], pa.string()),

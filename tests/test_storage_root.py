@@ -271,6 +271,26 @@ def test_on_s3_of_two_that_create_one_succeeds(bucket: Callable[[str], str]):
     assert storage.read("a/none.json") is None
 
 
+def test_files_that_go_while_a_folder_is_listed_are_left_out(tmp_path: Path):
+    storage, over = Storage(str(tmp_path)), threading.Event()
+    storage.create("runs/kept/a.json", b"1")
+
+    def notes() -> None:
+        while not over.is_set():
+            for number in range(20):
+                storage.replace(f"runs/{number}/note.json", b"")
+            storage.remove_many([f"runs/{number}/note.json" for number in range(20)])
+
+    thread = threading.Thread(target=notes)
+    thread.start()
+    try:
+        for _ in range(300):
+            assert "runs/kept/a.json" in [entry.path for entry in storage.below("runs")]
+    finally:
+        over.set()
+        thread.join()
+
+
 def test_on_s3_what_another_process_wrote_is_seen_at_once(bucket: Callable[[str], str]):
     import boto3
 
@@ -278,7 +298,7 @@ def test_on_s3_what_another_process_wrote_is_seen_at_once(bucket: Callable[[str]
     storage.create("a/mine.json", b"1")
     assert storage.names("a") == ["mine.json"]
     client = boto3.client("s3")
-    client.put_object(Bucket="fresh", Key="root/a/theirs.json", Body=b"2")
+    client.put_object(Bucket="fresh", Key="lake/a/theirs.json", Body=b"2")
     client.close()
     assert storage.read("a/theirs.json") == b"2"
     assert storage.exists("a/theirs.json")

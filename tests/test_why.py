@@ -1,6 +1,7 @@
 """Answers from a built stage: every document has one, on any root, of a whole build and of one that stopped."""
 
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -47,6 +48,25 @@ def test_every_kept_document_is_found_at_its_tokens_and_no_other_is(lookup: Look
             at_tokens.add(lookup.position(shard["prefix"], token))
             assert lookup.position(lookup.storage.uri(shard["prefix"]), token) in at_tokens
     assert at_tokens == {place for place in every_place(lookup) if lookup.answer(place).verdict == KEPT}
+
+
+def test_where_decide_failed_for_a_shard_its_documents_are_undecided_and_no_other_answer_changes(built: Built):
+    nodes, storage = built.stage.nodes, built.storage
+    left = [record.path for record in built.stage.records(storage, "decide")][1:]
+    decide = {**nodes["decide"], "manifest": None, "records": left}
+    ended = replace(built.stage, mix={}, shards=())
+    stages = (replace(ended, nodes={"measure": nodes["measure"], "decide": d}) for d in (nodes["decide"], decide))
+    whole, part = (Lookup(stage, storage) for stage in stages)
+    for place in every_place(whole):
+        answer = part.answer(place)
+        if place.shard == 0:
+            assert (answer.verdict, answer.reason) == (FAILED, "undecided")
+        else:
+            assert answer == whole.answer(place)
+    failed = list(whole.failures())
+    assert failed
+    first = {row["id"] for row in storage.read_table(whole.measured[0][1].path, ["id"]).to_pylist()}
+    assert list(part.failures()) == [row for row in failed if row["id"] not in first]
 
 
 def test_a_renamed_document_is_found_by_its_new_id_and_by_its_own(lookup: Lookup):

@@ -14,6 +14,7 @@ from marco_data.dedup import REASONS, DropDuplicates
 from marco_data.execute import Executor, Run
 from marco_data.languages import LANGUAGES
 from marco_data.step import Tools
+from marco_data.steps.remove import COPIES, LISTED, CopiesRule
 from marco_data.steps.sign import Sign
 from marco_data.words import texts_of
 
@@ -59,15 +60,19 @@ def plan(shards: Sequence[Sequence[Written]], rule: DropDuplicates) -> Dataset:
 
 
 def deduplicated(
-    root: Any, shards: Sequence[Sequence[Written]], rule: DropDuplicates, executor: Executor | None = None
+    root: Any,
+    shards: Sequence[Sequence[Written]],
+    rule: DropDuplicates,
+    executor: Executor | None = None,
+    copies: CopiesRule = "report",
 ) -> tuple[list[list[dict[str, Any]]], Run]:
     """The rows of each shard's sidecar, and the run."""
-    tables, result = dedup_alone.deduplicated(str(root), [given(s) for s in shards], rule, SIGN, executor)
+    tables, result = dedup_alone.deduplicated(str(root), [given(s) for s in shards], rule, SIGN, executor, copies)
     return [table.to_pylist() for table in tables], result
 
 
 def specified(
-    shards: Sequence[Sequence[Written]], rule: DropDuplicates, runs: Sequence[int] = ()
+    shards: Sequence[Sequence[Written]], rule: DropDuplicates, runs: Sequence[int] = (), copies: CopiesRule = "report"
 ) -> list[list[dict[str, Any]]]:
     """The same from the rule as it is written down, in plain Python; `runs`: which run brought each shard."""
     run = dict(enumerate(runs)) if runs else dict.fromkeys(range(len(shards)), 0)
@@ -75,13 +80,16 @@ def specified(
     out = [[_untold(d) for d in shard] for shard in shards]
     places = [(s, r) for s, shard in enumerate(shards) for r in range(len(shard)) if shards[s][r].reason is None]
     stays = _with_ids(places, shards, tables, out, run)
-    looked_at = stays if rule.over == "passed" else stays + [
-        (s, r) for s, shard in enumerate(shards) for r in range(len(shard)) if shards[s][r].reason
+    cut = {LISTED} if copies == "drop" or not runs else set()
+    cut |= {d.reason for shard in shards for d in shard if d.reason} if rule.over == "all" else set()
+    looked_at = stays + [
+        (s, r) for s, shard in enumerate(shards) for r in range(len(shard)) if shards[s][r].reason in cut
     ]  # fmt: skip
+    first = {(s, r) for s, r in looked_at if shards[s][r].reason == LISTED and copies == "drop"}
     for language in {shards[s][r].language for s, r in looked_at}:
         mine = [(s, r) for s, r in looked_at if shards[s][r].language == language]
-        mine.sort(key=lambda p: _priority(p, run[p[0]], shards, tables, out))
-        _judge(mine, shards, tables, out, rule)
+        mine.sort(key=lambda p: (run[p[0]], p not in first, *_priority(p, run[p[0]], shards, tables, out)))
+        _judge(mine, shards, tables, out, rule, first, run)
     return out
 
 
@@ -122,7 +130,9 @@ def _with_ids(
     return stays
 
 
-def _judge(mine: list[tuple[int, int]], shards: Any, tables: Any, out: Any, rule: DropDuplicates) -> None:
+def _judge(
+    mine: list[tuple[int, int]], shards: Any, tables: Any, out: Any, rule: DropDuplicates, first: Any, run: Any
+) -> None:
     """The verdicts on documents of one language, which come by priority."""
     banding, margin = rule.banding, rule.sigmas * (rule.threshold * (1 - rule.threshold) / rule.hashes) ** 0.5
     texts: dict[str, tuple[int, int]] = {}
@@ -140,7 +150,7 @@ def _judge(mine: list[tuple[int, int]], shards: Any, tables: Any, out: Any, rule
         met = {q for key in keys for q in buckets[key][: rule.first]}
         for key in keys:
             buckets[key].append(p)
-        for q in sorted(met - found.keys(), key=mine[:number].index):
+        for q in () if p in first else sorted(met - found.keys(), key=mine[:number].index):
             equal = sum(a == b for a, b in zip(signature, tables[q[0]][q[1]]["signature"], strict=True))
             similarity, counted = equal / rule.hashes, False
             if rule.threshold - margin < similarity < rule.threshold + margin:
@@ -155,6 +165,10 @@ def _judge(mine: list[tuple[int, int]], shards: Any, tables: Any, out: Any, rule
         reason, survivor, jaccard, counted = found.get(p, (None, p, None, False))
         if size[survivor]:
             here |= {"cluster_size": 1 + size[survivor], "jaccard_exact": counted}
+        if survivor in first and run[survivor[0]] == run[p[0]] and survivor != p:
+            reason = COPIES
+        if reason and shards[p[0]][p[1]].reason == LISTED:
+            here |= {"dup_of": out[survivor[0]][survivor[1]]["id"], "jaccard": jaccard}
         if reason and shards[p[0]][p[1]].reason is None:
             here |= {"reason": reason, "dup_of": out[survivor[0]][survivor[1]]["id"], "jaccard": jaccard, "kept": False}
 

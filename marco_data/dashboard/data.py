@@ -72,7 +72,7 @@ class View:
         if self.built is None or not self.built.nodes.get("decide"):
             return None
         lookup = Lookup(self.built, self.storage)
-        return lookup if lookup.verdicts else None
+        return lookup if lookup.decided else None
 
     @property
     def digest(self) -> str:
@@ -80,7 +80,7 @@ class View:
         ledger = self.ledger
         nodes = [[n.name, n.done] for n in ledger.nodes] if ledger else []
         folder = ledger.folder if ledger else None
-        return fingerprint([self.problem, folder, ledger.running if ledger else False, nodes])
+        return fingerprint([self.problem, folder, [ledger.running, ledger.live] if ledger else None, nodes])
 
     @cached_property
     def languages(self) -> list[LedgerRow]:

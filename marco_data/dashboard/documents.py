@@ -72,13 +72,13 @@ def listed(lookup: Lookup, wanted: Filter, skip: int = 0, most: int = PAGE) -> l
 
 def places(lookup: Lookup, wanted: Filter) -> Iterator[Place]:
     """The documents a filter lets through, a shard at a time, in the order of the shards' names' hashes."""
-    records = lookup.stage.everywhere(lookup.storage, "decide")
-    order = sorted(range(len(lookup.verdicts)), key=lambda n: xxhash.xxh3_64_intdigest(records[n].key.encode()))
+    records = lookup.decided
+    order = sorted(records, key=lambda n: xxhash.xxh3_64_intdigest(records[n].key.encode()))
     for number in order:  # every shard's record is at hand, so one without such a document costs nothing
         if not _counts(records[number], wanted):
             continue
         columns = ["id", "source", "language", "failed", "reason"]
-        table = lookup.storage.read_table(lookup.verdicts[number].path, columns)
+        table = lookup.storage.read_table(records[number].data[0].path, columns)
         table = table.append_column("row", pa.array(range(table.num_rows), pa.int64()))
         sidecar = None
         if number < len(lookup.sidecars):

@@ -17,11 +17,11 @@ def progress(root: Root, view: View) -> list[Panel]:
     ledger = view.ledger
     work = runs.work_of(view.storage)
     nodes = list(ledger.nodes) if ledger else []
-    running = bool(ledger and ledger.running)
+    running, live = bool(ledger and ledger.running), bool(ledger and ledger.live)
     table, drawn = [], []
     for node in nodes:
         own = work.get(node.name)
-        left = runs.seconds_left(own, node.tasks, node.done) if running else None
+        left = runs.seconds_left(own, node.tasks, node.done) if live else None
         rate = own.rate if own else None
         share = node.done / node.tasks if node.tasks else None
         table.append(
@@ -35,7 +35,8 @@ def progress(root: Root, view: View) -> list[Panel]:
             drawn.append({"label": node.name, "value": share or 0, "said": said, "target": 1})
     columns = [Column("node", "text"), Column("tasks"), Column("done"), Column("share", "share")]
     columns += [Column("tasks a second", "number"), Column("work", "text"), Column("left", "text")]
-    state = "A build is under way." if running else "No build is under way."
+    state = "A build is under way." if live else "No live build."
+    state += " One was begun: the same command goes on." if running and not live else ""
     waiting = sum(node.tasks is None for node in nodes) if running else 0
     note = (
         f"{state} Rates and seconds of work are those of the newest run's log; `left` is for a node at its rate so far."

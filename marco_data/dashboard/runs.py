@@ -4,9 +4,8 @@ In: the log of a run under `runs/`, the nodes of a ledger, and `training/*/metri
 that was cut off is passed over. Knows no HTML, and nothing of what the nodes do.
 """
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,16 +35,6 @@ class NodeWork:
         return (self.tasks - 1) / (self.last - self.first)
 
 
-def _lines(storage: Storage, path: str) -> Iterator[dict[str, Any]]:
-    for text in (storage.read(path) or b"").decode("utf-8", "replace").splitlines():
-        try:
-            said = json.loads(text)
-        except ValueError:  # cut off where a process was killed, or half of a line that is being written
-            continue
-        if isinstance(said, dict):
-            yield said
-
-
 def last_log(storage: Storage) -> list[str]:
     """The segments of the newest run's log."""
     segments = [name for name in storage.names("runs") if name.endswith(".jsonl")]
@@ -57,7 +46,7 @@ def work_of(storage: Storage) -> dict[str, NodeWork]:
     """{node: what the newest run's log says of it}."""
     found: dict[str, NodeWork] = defaultdict(NodeWork)
     for path in last_log(storage):
-        for said in _lines(storage, path):
+        for said in storage.read_json_lines(path):
             work = found[str(said.get("node", ""))]
             work.tasks += 1
             work.seconds += float(said.get("seconds") or 0)
@@ -91,7 +80,7 @@ def trainings(storage: Storage) -> list[str]:
 
 def curve(storage: Storage, name: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """(steps, spikes) of a training run, of many lines every nth."""
-    lines = list(_lines(storage, f"training/{name}/metrics.jsonl"))
+    lines = list(storage.read_json_lines(f"training/{name}/metrics.jsonl"))
     steps = [line for line in lines if line.get("event") == "step"]
     return thinned(steps), [line for line in lines if line.get("event") == "spike"]
 

@@ -17,6 +17,7 @@ from marco_data.errors import MarcoError, RetryableError, ShardError
 from marco_data.generation.generator import ERROR, NOT_RECORDED, Completion, Generator, Request
 from marco_data.generation.ledger import Ledger
 from marco_data.generation.recorded import Recorded
+from marco_data.redact import redacted
 from marco_data.storage import DISK_FULL
 
 GENERATED, FROM_LEDGER, FROM_RECORDED, NOT_ANSWERED = "generated", "from_ledger", "from_recorded", "not_answered"
@@ -273,4 +274,4 @@ async def _outcome(make: Coroutine[Any, Any, T]) -> T | Crashed:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise
-        return Crashed(f"{type(error).__name__}: {error}", traceback.format_exc())
+        return Crashed(redacted(f"{type(error).__name__}: {error}"), redacted(traceback.format_exc()))

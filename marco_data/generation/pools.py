@@ -1,7 +1,7 @@
 """Pools: where the models of a recipe's generators run. A file of machines beside the recipe, never part of identity.
 
-In: `pools.yaml`, {generator's name: pool}. Out: a checked `Pool` for each. Opens none and knows no recipe; a key is
-only ever named here, by the environment variable that holds it.
+In: `pools.yaml`, {generator's name: pool}; its key `steps` is for `marco_data.places`. Out: a checked `Pool` for each.
+Opens none and knows no recipe; a key is only ever named here, by the environment variable that holds it.
 """
 
 import difflib
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from marco_data.errors import RecipeError
 from marco_data.yaml_lines import explain, read_yaml
@@ -21,6 +21,10 @@ SENT = frozenset({"messages", "temperature", "top_p", "max_tokens", "stop", "see
 """What a request itself says to a server, so that a pool may not."""
 
 _NOT_SENT = frozenset({"stream", "stream_options", "n"})  # would change what comes back: an answer is one text, whole
+
+
+STEPS = "steps"
+"""The key that is no generator's name, but what the tasks of each step take of a cluster."""
 
 
 def _url(value: str) -> str:
@@ -56,6 +60,20 @@ def _no_secrets(value: dict[str, str]) -> dict[str, str]:
 
 Positive = Annotated[int, Field(ge=1)]
 Money = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+OWN_NAMES = {"CPU": "`cpus`", "memory": "`memory`", "GPU": "a pool's `gpus`", "object_store_memory": "nothing here"}
+"""Resources that Ray takes under no such name, and the key that says them."""
+
+
+def _others(resources: dict[str, float]) -> dict[str, float]:
+    for name in sorted(resources.keys() & OWN_NAMES.keys()):
+        raise ValueError(f"`{name}` is no name that a node was started with; {OWN_NAMES[name]} says it")
+    return resources
+
+
+Resources = Annotated[dict[str, Share], AfterValidator(_others)]
+"""What else a node was started with, by name, and how much of it is taken."""
 
 
 class Price(BaseModel):
@@ -106,18 +124,45 @@ class EndpointPool(_Pool):
         return self
 
 
+class Replicas(BaseModel):
+    """How many engines: the work begins with `min` of them, and more are asked for, up to `max`, as GPUs come."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min: Positive
+    max: Positive
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Replicas":
+        if self.max < self.min:
+            raise ValueError(f"`max: {self.max}` is below `min: {self.min}`")
+        return self
+
+
+def _replicas(value: Any) -> Any:
+    if isinstance(value, dict | Replicas):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(
+            "write how many engines, `4`, or how few will do to begin and how many are asked for: `{min: 2, max: 8}`"
+        )
+    return {"min": value, "max": value}
+
+
 class VllmPool(_Pool):
-    """vLLM engines in this run's own cluster: `replicas` of them, each on `gpus` GPUs.
+    """vLLM engines in this run's own cluster: `replicas` of them, a number or {min, max}, each on `gpus` GPUs.
 
     `gpus` is the number that a replica's tensor parallel needs, a share of one (0.5) where two replicas fit, and 0
-    where the engine is built for processors. `shards_in_flight` is how many shards ask one engine at once. `python`
-    is the interpreter of the engine's own environment, `engine` and `environment` are passed on to it.
+    where the engine is built for processors; `resources` are others that its node was started with. `shards_in_flight`
+    is how many shards ask one engine at once. `python` is the interpreter of the engine's own environment, `engine` and
+    `environment` are passed on to it.
     """
 
     kind: Literal["vllm"]
-    replicas: Positive = 1
+    replicas: Annotated[Replicas, BeforeValidator(_replicas)] = Replicas(min=1, max=1)
     tensor_parallel: Positive = 1
     gpus: Annotated[float, Field(ge=0)] = 1.0  # that of `tensor_parallel`, where that is more
+    resources: Resources = {}
     max_num_seqs: Positive = 256
     max_model_len: Positive | None = None  # the recipe's `context`
     python: str | None = None
@@ -160,7 +205,7 @@ _KINDS: dict[str, type[Pool]] = {"endpoint": EndpointPool, "vllm": VllmPool, "sc
 def load_pools(path: Path) -> dict[str, Pool]:
     """{generator's name: its pool}. A RecipeError names file, line and key of all that is wrong with a pool."""
     values, lines = read_yaml(path, a="pools file", hint="give --pools FILE, {generator: {kind: endpoint, ...}}")
-    return {str(name): _pool(str(name), value, path, lines) for name, value in values.items()}
+    return {str(name): _pool(str(name), value, path, lines) for name, value in values.items() if name != STEPS}
 
 
 def _pool(name: str, value: Any, path: Path, lines: dict[tuple[Any, ...], int]) -> Pool:

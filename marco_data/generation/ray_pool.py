@@ -1,10 +1,12 @@
 """Engines as actors of a Ray cluster: the driver starts a pool of them, and tasks anywhere in the job ask it.
 
 In: a pool of the pools file, a model, its revision and context length. Out, for the driver, engines that run until it
-closes them or ends; for a task, a `Generator`. Requests travel in small batches to the engine with the fewest of this
-task's, completions in the replies, nothing through the object store. An engine that dies is started again by Ray, and
-what it had not answered is asked again, of another where there is one. Knows no vLLM: that is imported by the engines,
-whose environment is their own.
+closes them or ends; for a task, a `Generator`. As many as the pool wants at most are asked of Ray at once: those that
+it has no room for are the demand that an autoscaler sees, and they begin whenever GPUs come. Requests travel in small
+batches to the engine with the fewest of this task's, completions in the replies, nothing through the object store. An
+engine that dies, or whose node goes, is started again by Ray, where there is room, and what it had not answered is
+asked again, of another where there is one. Knows no vLLM: that is imported by the engines, whose environment is their
+own.
 """
 
 import asyncio
@@ -17,7 +19,7 @@ import sys
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,26 +48,70 @@ RETRY_SECONDS = 1.0
 START_SECONDS = 1800.0
 """How long an engine has to start, or to start again. The largest models take ten minutes from a slow disk."""
 
-RESOURCES_SECONDS = 300.0
-"""How long a cluster, which may grow, has to find room for the engines."""
+RESOURCES_SECONDS = 900.0
+"""How long a cluster, which may grow, has to find room for the engines that are needed to begin: a cloud takes some
+minutes for a node with GPUs, and the node some for the engine's image."""
+
+WAIT_SECONDS = 1.0
+"""Between two looks at engines that are being started."""
+
+TELL_SECONDS = 30.0
+"""After which a person is told what is waited for."""
 
 
 @dataclass
 class Engines:
-    """The running engines of one pool, in the driver's hands."""
+    """The engines of one pool, in the driver's hands: those that run, and those that wait for room."""
 
     actors: list[Any]
-    reports: list[dict[str, Any]]
+    shards_in_flight: int = 1
+    reports: list[dict[str, Any]] = field(default_factory=list)
+    deaths: int = 0  # while starting
+    words: str | None = None  # of one that could not start
+    _coming: dict[Any, Any] = field(default_factory=dict)  # the call that a new one will answer: its actor
+
+    def __post_init__(self) -> None:
+        self._coming = {actor.ready.remote(): actor for actor in self.actors}
+
+    def up(self) -> int:
+        """How many have been able to answer; never waits. One whose node goes comes back, and is still counted."""
+        if not self._coming:
+            return len(self.reports)
+        there, _ = ray.wait(list(self._coming), num_returns=len(self._coming), timeout=0)
+        for call in there:
+            actor = self._coming.pop(call)
+            try:
+                said = ray.get(call)
+            except RayError as error:  # its process ended, or never began; Ray starts it again
+                self.deaths += 1
+                self.words = _first_line(error)
+                self._coming[actor.ready.remote()] = actor
+                continue
+            if isinstance(said, str):
+                # Why an engine refuses is no accident. Others may do, on other machines; this one is not counted on.
+                self.deaths = max(self.deaths, MOST_DEATHS)
+                self.words = f"Its last words:\n{said}"
+            else:
+                self.reports.append(said)
+        return len(self.reports)
 
     def close(self) -> None:
+        """End all of them, and the demand for those that never came."""
         for actor in self.actors:
             ray.kill(actor)
 
 
 def start_pool(
-    pool: VllmPool, model: str, revision: str, context: int, *, owned: bool = True, engine: str = ENGINE
+    pool: VllmPool,
+    model: str,
+    revision: str,
+    context: int,
+    *,
+    owned: bool = True,
+    engine: str = ENGINE,
+    say: Callable[[str], None] = lambda message: None,
 ) -> Engines:
-    """Start the replicas and wait until each can answer. RecipeError says why one cannot, with its last words.
+    """Ask for all replicas and wait until `min` of them can answer. RecipeError says why one cannot.
 
     `owned` is a Ray of this machine, whose resources will not grow.
     """
@@ -82,34 +128,48 @@ def start_pool(
     environment: dict[str, Any] = {"env_vars": engine_environment(pool)}
     if pool.python:
         environment["py_executable"] = pool.python
-    _find_room(pool.replicas, gpus, owned)
+    if owned and (short := _short_of_room(pool)):
+        raise short
     if pool.python:
-        _check(pool.python, engine_environment(pool), model, gpus)
+        _check(pool, engine_environment(pool), model)
     # Of the cluster's CPUs it takes none: they are counted for tasks, and a machine with as many engines as CPUs
     # would have none left to ask them from.
-    options = {"num_cpus": 0, "num_gpus": gpus, "max_restarts": -1, "max_concurrency": 1000, "runtime_env": environment}
+    options = {
+        **{"num_cpus": 0, "num_gpus": gpus, "resources": dict(pool.resources), "runtime_env": environment},
+        **{"max_restarts": -1, "max_concurrency": 1000},
+    }
     replica = ray.remote(Replica)
     actors: list[Any] = []
     try:
         for name in replica_names(pool, model, revision, context):
             actors.append(replica.options(**options, name=name).remote(engine, settings))
-        return Engines(actors, list(_ready(actors)))
+        engines = Engines(actors, pool.shards_in_flight)
+        _wait_for(engines, pool, say)
+        return engines
     except BaseException:
-        Engines(actors, []).close()
+        for actor in actors:
+            ray.kill(actor)
         raise
 
 
-def _ready(actors: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    for actor in actors:
-        try:
-            said = ray.get(actor.ready.remote(), timeout=START_SECONDS)
-        except GetTimeoutError:
-            raise RecipeError(f"an engine did not start within {START_SECONDS:.0f} seconds", hint=HINT) from None
-        except RayError as error:  # its process ended, or never began
-            raise RecipeError(f"an engine did not start: {_first_line(error)}", hint=HINT) from None
-        if isinstance(said, str):
-            raise RecipeError(f"an engine did not start. Its last words:\n{said}", hint=HINT)
-        yield said
+def _wait_for(engines: Engines, pool: VllmPool, say: Callable[[str], None]) -> None:
+    """Return as soon as there are enough engines to begin with."""
+    started, told = time.monotonic(), False
+    while (up := engines.up()) < pool.replicas.min:
+        waited = time.monotonic() - started
+        if engines.deaths >= MOST_DEATHS:
+            raise RecipeError(f"an engine did not start: {engines.words}", hint=HINT)
+        short = _short_of_room(pool)
+        if short and waited > RESOURCES_SECONDS:
+            raise short
+        if waited > START_SECONDS:
+            raise RecipeError(f"an engine did not start within {START_SECONDS:.0f} seconds", hint=HINT)
+        if waited > TELL_SECONDS and not told:
+            told = True
+            say(f"note: {up} of {pool.replicas.min} engines are up{f'; {short.message}' if short else ''}")
+        time.sleep(0.05 if waited < WAIT_SECONDS else WAIT_SECONDS)
+    if up < pool.replicas.max:
+        say(f"note: begins with {up} engines of {pool.replicas.max}; the others join as there is room for them")
 
 
 HINT = "it is started from the pool's `python`, `engine` and `environment` and from the recipe's `model`"
@@ -130,26 +190,26 @@ def engine_environment(pool: VllmPool) -> dict[str, str]:
 
 def replica_names(pool: VllmPool, model: str, revision: str, context: int) -> list[str]:
     """Names of a pool's actors, the same for the driver that starts them and the tasks that ask them."""
-    shape = [pool.replicas, pool.tensor_parallel, pool.gpus, pool.max_num_seqs, pool.max_model_len, pool.python]
-    identity = json.dumps([model, revision, context, *shape, dict(pool.engine), dict(pool.environment)], sort_keys=True)
+    identity = json.dumps([model, revision, context, pool.model_dump(mode="json")], sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    return [f"engine-{digest}-{index}" for index in range(pool.replicas)]
+    return [f"engine-{digest}-{index}" for index in range(pool.replicas.max)]
 
 
-def _find_room(replicas: int, gpus: float, owned: bool) -> None:
-    """RecipeError where the cluster has not the GPUs, all together or one replica's on one machine."""
-    until = time.monotonic() + (0.0 if owned else RESOURCES_SECONDS)
-    while True:
-        nodes = [node["Resources"].get("GPU", 0.0) for node in _nodes() if node["Alive"]]
-        room = sum(int(node / gpus) for node in nodes) if gpus else replicas
-        if room >= replicas:
-            return
-        if time.monotonic() >= until:
-            raise RecipeError(
-                f"{replicas} engines of {gpus:g} GPUs each, but the machines of this Ray have {nodes} GPUs",
-                hint="lower `replicas`, `tensor_parallel` or `gpus` of the pool; one engine stays on one machine",
-            )
-        time.sleep(2)
+def _short_of_room(pool: VllmPool) -> RecipeError | None:
+    """What to say where the cluster has not what it takes to begin, all together or one replica's on one machine."""
+    wants = {**({"GPU": pool.gpus} if pool.gpus else {}), **pool.resources}
+    if not wants:
+        return None
+    least, nodes = pool.replicas.min, [node["Resources"] for node in _nodes() if node["Alive"]]
+    if sum(min(int(node.get(name, 0.0) / n) for name, n in wants.items()) for node in nodes) >= least:
+        return None
+    called = {name: "GPUs" if name == "GPU" else f"`{name}`" for name in wants}
+    each = " and ".join(f"{n:g} {called[name]}" for name, n in wants.items())
+    have = " and ".join(f"{[node.get(name, 0.0) for node in nodes]} {called[name]}" for name in wants)
+    return RecipeError(
+        f"{least} engines of {each} each, but the machines of this Ray have {have}",
+        hint="lower `replicas`, `tensor_parallel`, `gpus` or `resources` of the pool; one engine stays on one machine",
+    )
 
 
 def _nodes() -> list[dict[str, Any]]:
@@ -165,11 +225,15 @@ print(json.dumps({"missing": missing, "python": sys.version_info[:2], "ray": "ra
 """
 
 
-def _check(python: str, environment: dict[str, str], model: str, gpus: float) -> None:
+def _check(pool: VllmPool, environment: dict[str, str], model: str) -> None:
     """Look at the engine's Python and at the model from where an engine would run, in a second, before one starts."""
-    # A sliver of a GPU places the look on a machine of the right kind.
-    look = ray.remote(num_cpus=0, num_gpus=0.001 if gpus else 0, max_retries=3)(_look)
-    wrong = ray.get(look.remote(python, environment, model))
+    # A sliver of what an engine takes places the look on a machine of the right kind.
+    sliver = dict.fromkeys(pool.resources, 0.001)
+    look: Any = ray.remote(num_cpus=0, num_gpus=0.001 if pool.gpus else 0, resources=sliver, max_retries=3)(_look)
+    try:
+        wrong = ray.get(look.remote(pool.python, environment, model), timeout=RESOURCES_SECONDS)
+    except GetTimeoutError:
+        raise _short_of_room(pool) or RecipeError("no machine of this Ray has room to look at the engine") from None
     if wrong is not None:
         message, hint = wrong
         raise RecipeError(message, hint=hint)

@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
 from marco_data.errors import DamagedFile, RecipeError, RetryableError
+from marco_data.filesystems import opened
 from marco_data.generation.generator import LENGTH, STOP, Completion
 from marco_data.generation.ledger import FOLDER, GROUP_ROWS, completion_of
 from marco_data.generation.ledger_log import Row, Spool, check, line_at
@@ -172,7 +172,7 @@ def _content(row: Row) -> bytes:
 def _rows(path: str) -> Iterator[tuple[int, Row]]:
     """(line or row, row) of a file, from 1 on."""
     try:
-        with fsspec.open(path, "rb") as file:
+        with opened(path) as file:
             yield from _parquet_rows(path, file) if path.endswith(".parquet") else _json_rows(path, file)
     except FileNotFoundError:
         raise RecipeError(f"there is no file of recorded completions `{path}`") from None

@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from marco_data.cluster.metrics import EngineMeter
 from marco_data.generation.generator import Completion, Request
 
 ENGINE = "marco_data.generation.vllm_engine:VllmEngine"
@@ -60,6 +61,7 @@ class Replica:
         self._owners: dict[int, _Client] = {}
         self._count = 0
         self._words: str | None = None
+        self._meter = EngineMeter(str(settings["model"]))
         self._engine: Future[Any] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
         threading.Thread(target=self._build, args=(engine, settings), daemon=True, name="building").start()
@@ -152,6 +154,7 @@ class Replica:
         self._loop.call_soon_threadsafe(self._deliver, done)
 
     def _deliver(self, done: list[tuple[int, Completion]]) -> None:
+        self._meter.ended(completion for _, completion in done)
         for number, completion in done:
             client = self._owners.pop(number, None)
             if client is not None:  # else it has left
@@ -176,6 +179,7 @@ class Replica:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
+            self._meter.ended()
             long_ago = time.monotonic() - ABSENT_SECONDS
             for name, client in list(self._clients.items()):
                 if client.calls == 0 and client.seen < long_ago:

@@ -8,6 +8,7 @@ or seeds, GPU-hours or money end.
 
 import asyncio
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -277,8 +278,7 @@ class Generate(Node):
         return list(missing.values())
 
     def _ledger(self, storage: Storage, job: Job) -> Ledger:
-        place = f"{safe_name(job.shard.place[0])}-{fingerprint(list(job.shard.place))}"
-        return Ledger(storage, self.model.model, self.model.revision, place)
+        return Ledger(storage, self.model.model, self.model.revision, place_name(job.shard.place))
 
     def _wanted(self, storage: Storage, job: Job) -> list[Wanted]:
         """By target language, place in hash order and ordinal."""
@@ -385,13 +385,19 @@ def price_of(pool: Pool) -> Price:
     return Price(pool.price.input, pool.price.output, pool.gpu_price)
 
 
+def place_name(place: tuple[str, ...]) -> str:
+    """The folder of a source file's completions, of the source's name and the file's."""
+    return f"{safe_name(place[0])}-{fingerprint(list(place))}"
+
+
 def reached(
     dataset: Dataset, pools: Mapping[str, Pool], limits: SpendingLimits, attempts: Mapping[str, int]
 ) -> Dataset:
     """The plan with what its models are reached by, what they may cost, and which requests are tried again.
 
-    Raises RecipeError for a limit that cannot be kept because a pool says no price, and for pools of which the recipe
-    uses none. One file may serve many recipes: pools that this one does not name are no mistake.
+    Raises RecipeError for a limit that cannot be kept because a pool says no price, for weights that would come from a
+    hub by a name that can change, and for pools of which the recipe uses none. One file may serve many recipes: pools
+    that this one does not name are no mistake.
     """
     generators = sorted({n.entry.generator for n in dataset.nodes if isinstance(n, Generate)})
     used = set(generators) & pools.keys()
@@ -400,6 +406,9 @@ def reached(
             f"none of the pools is of a generator of this recipe: {', '.join(sorted(pools))}",
             hint=f"a pool has the name of its generator; there are {', '.join(generators)}",
         )
+    for node in dataset.nodes:
+        if isinstance(node, Generate) and isinstance(pools.get(node.entry.generator), VllmPool):
+            _require_pinned(node.entry.generator, node.model)
     unpriced = sorted(name for name in used if price_of(pools[name]) == Price())
     if limits.max_cost is not None and unpriced:
         raise RecipeError(
@@ -414,3 +423,12 @@ def reached(
             for node in dataset.nodes
         )
     )
+
+
+def _require_pinned(generator: str, model: Model) -> None:
+    """Weights from a hub are those of one commit: a branch or a tag may be another model tomorrow, or another's."""
+    if re.fullmatch("[0-9a-f]{40}", model.revision) is None and not Path(model.model).expanduser().is_dir():
+        raise RecipeError(
+            f"the revision `{model.revision}` of `{model.model}` is no commit, and its pool loads weights by it",
+            hint=f"`generators.{generator}.revision`: the 40 hex digits of a commit; or a folder as `model`",
+        )

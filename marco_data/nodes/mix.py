@@ -102,6 +102,19 @@ def repeats_of(context: Context, rehydrate: Rehydrate | None) -> Repeats:
     return Repeats(rehydration_weights(table, rehydrate), sidecars)
 
 
+def build_before(storage: Storage, family: str, stage: int, after: str) -> tuple[str, dict[str, Any]] | None:
+    """The folder and the blend of the build that a stage goes on after, as a `Mix` understands `after`."""
+    if after == "nothing":
+        return None
+    earlier = [f"{family}-{n}" for n in range(stage - 1, 0, -1)] if after == "previous" else [after.replace("/", "-")]
+    for name in earlier:
+        pointer = storage.read_json(f"stages/{name}.whole.json")
+        blend = None if pointer is None else storage.read_json(f"{pointer['stage']}/blend.json")
+        if pointer is not None and blend is not None:
+            return pointer["stage"], blend
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mix(Node):
     """`after` names the stage this one continues: family/stage, `previous` (the nearest below), or `nothing`."""
@@ -143,18 +156,8 @@ class Mix(Node):
 
     def starts(self, storage: Storage) -> tuple[str | None, dict[Key, int]]:
         """The stage this one continues, and where it ended, by (language, part)."""
-        if self.after == "nothing":
-            return None, {}
-        if self.after == "previous":
-            candidates = [f"{self.family}-{n}" for n in range(self.stage - 1, 0, -1)]
-        else:
-            candidates = [self.after.replace("/", "-")]
-        for name in candidates:
-            pointer = storage.read_json(f"stages/{name}.whole.json")
-            blend = None if pointer is None else storage.read_json(f"{pointer['stage']}/blend.json")
-            if pointer is not None and blend is not None:
-                return pointer["stage"], next_starts(blend)
-        return None, {}
+        found = build_before(storage, self.family, self.stage, self.after)
+        return (None, {}) if found is None else (found[0], next_starts(found[1]))
 
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
         files, after, starts, repeats = task.inputs

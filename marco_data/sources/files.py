@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Literal
 
-import fsspec
 import xxhash
 
 from marco_data import languages as language_codes
 from marco_data.errors import RecipeError, RetryableError
+from marco_data.filesystems import FileSystem
 from marco_data.sources import parquet
 from marco_data.sources.source import Format, Slice, Source, SourceFile
 from marco_data.sources.stream import open_filesystem, version_of
@@ -56,7 +56,7 @@ SUFFIXES: tuple[tuple[str, Format, Compression], ...] = (
 
 @dataclass(frozen=True)
 class _Found:
-    fs: fsspec.AbstractFileSystem
+    fs: FileSystem
     path: str
     info: Mapping[str, Any]
     name: str
@@ -135,6 +135,8 @@ def _expand(
         root, matched, chosen = _match(fs, path)
     except FileNotFoundError:
         root, matched, chosen = _root(path), {}, False
+    except RecipeError as error:
+        raise RecipeError(f"source `{source_name}`: {error.message}", hint=error.hint) from error
     except PermissionError as error:
         raise RecipeError(f"source `{source_name}`: cannot list `{pattern}`: {error}") from error
     except Exception as error:  # storage libraries raise their own kinds
@@ -154,7 +156,7 @@ def _expand(
         raise _nothing(source_name, read, pattern, fs, root, list(matched))
 
 
-def _match(fs: fsspec.AbstractFileSystem, path: str) -> tuple[str, dict[str, Mapping[str, Any]], bool]:
+def _match(fs: FileSystem, path: str) -> tuple[str, dict[str, Mapping[str, Any]], bool]:
     """(fixed part, path -> info, whether the files were named one by one or by a glob and not by their
     folder)."""
     if "{language}" not in path and fs.exists(path):  # first as it stands: names may hold `[` or `*`
@@ -246,6 +248,8 @@ def _cached_digest(item: _Found, uri: str, cache: Cache | None, *, verify: bool)
         return str(cache[key])
     try:
         digest = _digest(item.fs, item.path, size, verify=verify)
+    except RecipeError:
+        raise
     except Exception as error:  # storage libraries raise their own kinds
         raise RetryableError(f"cannot read `{uri}`: {error}") from error
     if cache is not None and version:
@@ -253,7 +257,7 @@ def _cached_digest(item: _Found, uri: str, cache: Cache | None, *, verify: bool)
     return digest
 
 
-def _digest(fs: fsspec.AbstractFileSystem, path: str, size: int, *, verify: bool) -> str:
+def _digest(fs: FileSystem, path: str, size: int, *, verify: bool) -> str:
     """SHA-256 of the size and the file's first and last MiB, or of the size and all of it."""
     digest = hashlib.sha256(f"{size}\n".encode())
     with fs.open(path, "rb", block_size=DIGEST_END_BYTES) as handle:

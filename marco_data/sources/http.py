@@ -16,6 +16,8 @@ import zstandard
 PACKAGES = ("brotli", "zstandard")
 
 HEADER_BYTES = 64 << 10
+CODINGS = 3
+"""Content codings that are undone; a page has one, and each costs up to the limit of a body."""
 
 _HEADER_END = re.compile(rb"\r?\n\r?\n")
 _CHARSET = re.compile(r"""charset\s*=\s*["']?([^\s;"',]+)""", re.IGNORECASE)
@@ -27,6 +29,7 @@ class Body:
     status: int | None
     media_type: str  # lower case, "" where there is none
     charset: str | None
+    header_too_large: bool = False  # nothing else is known then
 
 
 def body(block: bytes, record_type: str, limit: int) -> Body:
@@ -34,13 +37,15 @@ def body(block: bytes, record_type: str, limit: int) -> Body:
     if not block.startswith(b"HTTP/"):
         media_type, charset = _media_type(record_type)
         return Body(block, None, media_type, charset)
-    end = _HEADER_END.search(block)
+    end = _HEADER_END.search(block, 0, HEADER_BYTES)
+    if end is None and len(block) > HEADER_BYTES:
+        return Body(block, None, "", None, header_too_large=True)
     head, data = (block[: end.start()], block[end.end() :]) if end else (block, b"")
     status_line, *lines = head.split(b"\n")
     headers = parse_headers(lines, "latin-1")
     if headers.get("transfer-encoding", "").lower() == "chunked":
         data = _join_chunks(data)
-    for coding in reversed(headers.get("content-encoding", "").lower().split(",")):
+    for coding in reversed(headers.get("content-encoding", "").lower().split(",")[:CODINGS]):
         data = _decode(data, coding.strip(), limit)
     media_type, charset = _media_type(headers.get("content-type", ""))
     return Body(data, _status(status_line), media_type, charset)
@@ -49,22 +54,22 @@ def body(block: bytes, record_type: str, limit: int) -> Body:
 def parse_headers(lines: Iterable[bytes], encoding: str) -> dict[str, str]:
     """Header lines by name in lower case, the first of each; a line that begins with a space continues the
     last."""
-    headers: dict[str, str] = {}
+    parts: dict[str, list[str]] = {}  # joined at the end: a value of 100,000 lines would be copied for each
     name = ""
     for line in lines:
         text = line.decode(encoding, "replace").rstrip("\r\n")
         if text[:1] in (" ", "\t") and name:
-            headers[name] += " " + text.strip()
+            parts[name].append(text.strip())
             continue
         name, _, value = text.partition(":")
         name = name.strip().lower()
-        headers.setdefault(name, value.strip())
-    return headers
+        parts.setdefault(name, [value.strip()])
+    return {name: " ".join(values) for name, values in parts.items()}
 
 
 def _status(line: bytes) -> int | None:
     code = line.split(maxsplit=2)[1:2]
-    return int(code[0]) if code and code[0].isdigit() else None
+    return int(code[0]) if code and len(code[0]) <= 4 and code[0].isdigit() else None
 
 
 def _media_type(value: str) -> tuple[str, str | None]:

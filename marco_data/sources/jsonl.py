@@ -95,11 +95,14 @@ class _Plain:
             self._strings = np.zeros(2 * len(data) + 8, np.uint8)
         if not find_fields(np.frombuffer(data, np.uint8), self._names, self._name_at, self._strings, self._found):
             return None
-        return {
-            column: self._strings[start:end].tobytes() if what == STRING else json.loads(data[start:end])
-            for column, (what, start, end) in zip(self._columns, self._found.tolist(), strict=True)
-            if what != MISSING
-        }
+        try:
+            return {
+                column: self._strings[start:end].tobytes() if what == STRING else json.loads(data[start:end])
+                for column, (what, start, end) in zip(self._columns, self._found.tolist(), strict=True)
+                if what != MISSING
+            }
+        except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets
+            return None
 
 
 def _row(

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Format = Literal["jsonl", "parquet", "warc", "wet", "text"]
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Raised when the same bytes would give other rows."""
 
 READ_SCHEMA = pa.schema(
@@ -49,6 +49,8 @@ READ_FAILURES = frozenset(
         "read/truncated",
         "read/corrupt",
         "read/unreadable",
+        "read/expands_too_much",
+        "read/header_too_large",
         "read/html_extraction_failed",
     }
 )

@@ -15,14 +15,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import fsspec
 import xxhash
 import zstandard
 
-from marco_data.errors import RecipeError, RetryableError
+from marco_data.errors import MarcoError, RecipeError, RetryableError
+from marco_data.filesystems import FileSystem, filesystem_of
 from marco_data.sources.source import SourceFile
 
 CHUNK_BYTES = 1 << 20
+# Text is packed to a third or a tenth, a log of equal lines to a hundredth; a bomb is a thousand times its size and
+# more. Below EXPANDS_FREELY it does no harm, whatever it is.
+EXPANDS_AT_MOST = 256
+EXPANDS_FREELY = 256 << 20
 HEAD_BYTES = 200
 # decompressobj gives all that its input expands to, and a zstd block of 4 bytes may stand for 128 KiB: 2 KiB
 # of input bound a hostile file to 64 MiB a call, and cost 3 % of the speed of 64 KiB on ordinary text.
@@ -32,22 +36,17 @@ ZST_MAX_WINDOW = 1 << 31
 
 
 class Broken(Exception):
-    """The bytes of a file end or stop making sense here; `reason` is `read/truncated`, `/corrupt` or
-    `/unreadable`."""
+    """The bytes of a file end or stop making sense here; `reason` is `read/truncated`, `/corrupt`, `/unreadable`
+    or `/expands_too_much`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
 
 
-def open_filesystem(uri: str, storage_options: Mapping[str, Any]) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The filesystem of `uri` and the path in it; RecipeError where the protocol is unknown or not
-    installed."""
-    try:
-        fs, path = fsspec.core.url_to_fs(uri, **storage_options)
-    except (ValueError, ImportError) as error:
-        raise RecipeError(f"cannot read `{uri}`: {error}") from error
-    return fs, path
+def open_filesystem(uri: str, storage_options: Mapping[str, Any]) -> tuple[FileSystem, str]:
+    """The filesystem of a source's `uri` and the path in it."""
+    return filesystem_of(uri, "cannot read", **storage_options)
 
 
 def version_of(info: Mapping[str, Any]) -> str:
@@ -67,7 +66,7 @@ class RawFile(io.RawIOBase):
     def __init__(self, file: SourceFile, storage_options: Mapping[str, Any]) -> None:
         super().__init__()
         self.file = file
-        self.trouble: RetryableError | None = None
+        self.trouble: MarcoError | None = None
         self._fs, self._path = open_filesystem(file.uri, storage_options)
         self.check_unchanged()
         try:
@@ -125,18 +124,32 @@ class RawFile(io.RawIOBase):
             return Broken("read/truncated")
         raise self._retryable(EOFError(f"{self.tell()} of {self.file.size} bytes read"))
 
-    def _retryable(self, error: Exception) -> RetryableError:
-        self.trouble = RetryableError(f"cannot read `{self.file.uri}`: {error or type(error).__name__}")
-        return self.trouble
+    def _retryable(self, error: Exception) -> MarcoError:
+        if isinstance(error, RecipeError):  # a bucket that is not there, a key that is not known: no better later
+            self.trouble = error
+            return error
+        trouble = RetryableError(f"cannot read `{self.file.uri}`: {error or type(error).__name__}")
+        self.trouble = trouble
+        return trouble
 
 
 def chunks(raw: RawFile) -> Iterator[bytes]:
     """The file's decompressed bytes in pieces; raises Broken after the last good one."""
     if raw.file.compression == "gz":
-        return _gunzip(raw)
+        return _bounded(raw, _gunzip(raw))
     if raw.file.compression == "zst":
-        return _unzstd(raw)
+        return _bounded(raw, _unzstd(raw))
     return _plain(raw)
+
+
+def _bounded(raw: RawFile, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The pieces of a compressed file, to the point where they are too much for what was read of it."""
+    given = 0
+    for piece in pieces:
+        given += len(piece)
+        if given > EXPANDS_FREELY and given > EXPANDS_AT_MOST * raw.tell():
+            raise Broken("read/expands_too_much")
+        yield piece
 
 
 def _plain(raw: RawFile) -> Iterator[bytes]:

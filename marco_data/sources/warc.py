@@ -24,6 +24,7 @@ PACKAGES = (*html.PACKAGES, *http.PACKAGES)
 _COUNTED = {"warc": ("response", "resource"), "wet": ("conversion",)}
 _VERSION = re.compile(rb"WARC/\d\.\d+\s*")
 _HEADER_BYTES = 256 << 10
+_LENGTH = re.compile("[0-9]{1,18}")  # int() raises on thousands of digits
 _HTML_TYPES = ("text/html", "application/xhtml+xml")
 
 
@@ -125,7 +126,7 @@ def _records(stream: _Unpacked, most: int) -> Iterator[_Record]:
             raise Broken("read/corrupt" if seen else "read/unreadable")
         headers = _headers(stream)
         length = headers.get("content-length", "")
-        if not length.isdecimal():
+        if not _LENGTH.fullmatch(length):
             raise Broken("read/corrupt")
         seen = True
         block = stream.take(int(length), most)
@@ -158,7 +159,9 @@ def _row(rec: _Record, file: SourceFile, source_name: str, source: Source, posit
         body = http.Body(rec.block, None, "text/plain", "utf-8")
     else:
         body = http.body(rec.block, rec.headers.get("content-type", ""), limit)
-    if rec.cut or len(body.data) > limit:
+    if body.header_too_large:
+        row.failed, row.head = "read/header_too_large", body.data[:HEAD_BYTES]
+    elif rec.cut or len(body.data) > limit:
         row.failed, row.head = "read/document_too_large", body.data[:HEAD_BYTES]
     else:
         _judge(row, body)

@@ -9,22 +9,26 @@ the end-of-document token. Shards of up to 64 MB are also read whole, larger one
 in the tokenizer's vocabulary, and where the shard is named after its bytes (`<stem>.<hash>`) they have to be those.
 """
 
-import hashlib
 import json
 import math
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from marco_data.errors import RecipeError, ShardError
+from marco_data.filesystems import opened
 from marco_data.tokens import Shard
+from marco_data.train.shard_files import ShardFiles, shard_files
 
 READ_WHOLE = 64 << 20  # bytes of .bin; at about 1 GB/s of SHA-256 a twentieth of a second
-_SAMPLED = 64 << 10  # bytes at the start, in the middle and at the end that stand for a larger shard
+CHECKED_AT_ONCE = 32
+"""Shards elsewhere: each is looked at by seven requests, which wait for one another."""
 _BLOCK = 1 << 22  # ids looked at at once
 _NAMED = re.compile(r"\.([0-9a-f]{8})$")
 _TOKENIZER = ("hash", "end_of_document", "id", "vocab_size")
@@ -35,11 +39,11 @@ _ENTRY = ("prefix", "part", "language", "source", "documents", "tokens", "epochs
 class Entry:
     """One shard of a blend: `drawn` tokens are taken of its `tokens`, round after round from its start.
 
-    `prefix` is as the blend has it, `path` where it lies; `content` is a digest of what it holds.
+    `prefix` is as the blend has it, `files` where it lies; `content` is a digest of what it holds.
     """
 
     prefix: str
-    path: Path
+    files: ShardFiles
     part: str
     language: str
     source: str
@@ -58,7 +62,7 @@ class Entry:
 class StageBlend:
     """One stage: `tokenizer` has `hash`, `end_of_document`, `id` and `vocab_size`, as the data side wrote them."""
 
-    path: Path
+    path: Path | str
     family: str
     stage: int
     fingerprint: str
@@ -72,21 +76,31 @@ class StageBlend:
         return sum(entry.drawn for entry in self.entries)
 
 
-def load_blend(path: str | Path, *, verify: bool = False) -> StageBlend:
-    """Read and check one stage's blend; `verify` reads every shard whole."""
-    if "://" in str(path):
-        raise RecipeError(
-            f"`{path}` is not a local path: the trainer maps shards into memory",
-            hint="copy or mount the stage's folder and its shards on every machine that trains",
-        )
-    file = Path(path) / "blend.json" if Path(path).is_dir() else Path(path)
+def load_blend(path: str | Path, *, verify: bool = False, indexes: Path | None = None) -> StageBlend:
+    """Read and check one stage's blend; `verify` reads every shard whole.
+
+    A stage may lie elsewhere, at a URL: the indexes of its shards are then copied to the folder `indexes`.
+    """
+    file: Path | str
+    if remote := "://" in str(path):
+        file = str(path) if str(path).endswith(".json") else f"{str(path).rstrip('/')}/blend.json"
+    else:
+        file = Path(path) / "blend.json" if Path(path).is_dir() else Path(path)
     raw = _read(file)
     tokenizer = _fields(file, "tokenizer", raw["tokenizer"], _TOKENIZER)
     rows = [_fields(file, f"entries[{number}]", row, _ENTRY) for number, row in enumerate(raw["entries"])]
     for row in rows:
         _check_numbers(file, row)
     weighted = sum(row["tokens"] * row["epochs"] for row in rows)
-    entries = tuple(_entry(file, row, tokenizer, weighted, verify=verify) for row in rows)
+
+    def checked(row: Mapping[str, Any]) -> Entry:
+        return _entry(file, row, tokenizer, weighted, verify=verify, indexes=indexes)
+
+    if remote:
+        with ThreadPoolExecutor(CHECKED_AT_ONCE) as threads:
+            entries = tuple(threads.map(checked, rows))
+    else:
+        entries = tuple(map(checked, rows))
     if not entries:
         raise RecipeError(f"`{file}` names no shard: the stage holds nothing", hint="build it with more budget or data")
     prefixes = [entry.prefix for entry in entries]
@@ -106,17 +120,20 @@ def load_blend(path: str | Path, *, verify: bool = False) -> StageBlend:
 _BUILD = "build the stage again: marco-data build-stage N"
 
 
-def _read(file: Path) -> Mapping[str, Any]:
+def _read(file: Path | str) -> Mapping[str, Any]:
     try:
-        raw = json.loads(file.read_text("utf-8"))
+        with opened(file) if isinstance(file, str) else file.open("rb") as stream:
+            raw = json.loads(stream.read())
     except FileNotFoundError:
         raise RecipeError(f"there is no `{file}`", hint=f"{_BUILD}, or name the folder of a finished one") from None
+    except RecipeError:  # storage's own: no credentials, no such bucket
+        raise
     except (OSError, ValueError) as error:
         raise RecipeError(f"`{file}` cannot be read: {error}", hint=_BUILD) from error
     return _fields(file, "the file", raw, ("tokenizer", "entries"))
 
 
-def _fields(file: Path, what: str, row: Any, names: Sequence[str]) -> Mapping[str, Any]:
+def _fields(file: Path | str, what: str, row: Any, names: Sequence[str]) -> Mapping[str, Any]:
     if not isinstance(row, dict):
         raise RecipeError(f"`{file}`: {what} is {type(row).__name__}, not an object", hint=_BUILD)
     if missing := [name for name in names if name not in row]:
@@ -124,7 +141,7 @@ def _fields(file: Path, what: str, row: Any, names: Sequence[str]) -> Mapping[st
     return row
 
 
-def _check_numbers(file: Path, row: Mapping[str, Any]) -> None:
+def _check_numbers(file: Path | str, row: Mapping[str, Any]) -> None:
     epochs = row["epochs"]
     for name in ("documents", "tokens"):
         if type(row[name]) is not int or row[name] < 0:
@@ -133,16 +150,24 @@ def _check_numbers(file: Path, row: Mapping[str, Any]) -> None:
         raise RecipeError(f"`{file}`: `{row['prefix']}` has epochs {epochs!r}", hint="epochs are a number from 0 on")
 
 
-def _entry(file: Path, row: Mapping[str, Any], tokenizer: Mapping[str, Any], weighted: float, *, verify: bool) -> Entry:
+def _entry(
+    file: Path | str,
+    row: Mapping[str, Any],
+    tokenizer: Mapping[str, Any],
+    weighted: float,
+    *,
+    verify: bool,
+    indexes: Path | None,
+) -> Entry:
     epochs, prefix = row["epochs"], str(row["prefix"])
-    path = Path(prefix) if Path(prefix).is_absolute() else file.parent / prefix
     try:
-        content = _checked(path, row, tokenizer, verify=verify)
+        files = shard_files(_place(file, prefix), indexes)
+        content = _checked(files, row, tokenizer, verify=verify)
     except ShardError as error:
         raise RecipeError(f"{error.message} (named by `{file}`)", hint=error.hint or _BUILD) from error
     return Entry(
         prefix=prefix,
-        path=path,
+        files=files,
         part=str(row["part"]),
         language=str(row["language"]),
         source=str(row["source"]),
@@ -155,11 +180,21 @@ def _entry(file: Path, row: Mapping[str, Any], tokenizer: Mapping[str, Any], wei
     )
 
 
-def _checked(path: Path, row: Mapping[str, Any], tokenizer: Mapping[str, Any], *, verify: bool) -> str:
+def _place(file: Path | str, prefix: str) -> str:
+    """Where the shard lies that a blend names, from the blend's folder on."""
+    if "://" in prefix or Path(prefix).is_absolute():
+        return prefix
+    if isinstance(file, Path):
+        return str(file.parent / prefix)
+    protocol, _, rest = file.partition("://")  # to storage, `..` is a name like any other
+    return f"{protocol}://{posixpath.normpath(posixpath.join(posixpath.dirname(rest), prefix))}"
+
+
+def _checked(files: ShardFiles, row: Mapping[str, Any], tokenizer: Mapping[str, Any], *, verify: bool) -> str:
     """The digest of a shard's content, once it is known to be what the blend says."""
-    size = Path(f"{path}.bin").stat().st_size if Path(f"{path}.bin").exists() else 0
+    size, path = files.token_bytes, files.prefix
     whole = verify or size <= READ_WHOLE
-    shard = Shard(path, whole=whole)
+    shard = files.open(whole=whole)
     if shard.tokens == 0 or shard.documents == 0:
         raise ShardError(f"the shard `{path}` is empty", hint="leave it out of the blend; Megatron cannot open it")
     if (shard.documents, shard.tokens) != (row["documents"], row["tokens"]):
@@ -177,14 +212,13 @@ def _checked(path: Path, row: Mapping[str, Any], tokenizer: Mapping[str, Any], *
                 f"tokenizer has {end} (`{tokenizer['end_of_document']}`) as the end of a document",
                 hint="the shard was made with another tokenizer or end-of-document token: tokenize it again",
             )
-    sampled = _digest(path) if size > READ_WHOLE else None
+    sampled = files.sampled_digest() if size > READ_WHOLE else None
     if not whole:
         return str(sampled)
     for start in range(0, shard.tokens, _BLOCK):
         check_ids(shard, start, min(_BLOCK, shard.tokens - start), tokenizer["vocab_size"])
-    with Path(f"{path}.bin").open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    named = _NAMED.search(path.name)
+    digest = files.digest()
+    named = _NAMED.search(path)
     if named and not digest.startswith(named[1]):
         raise ShardError(
             f"the shard `{path}` has changed: its bytes hash to {digest[:8]}, its name says {named[1]}",
@@ -204,19 +238,6 @@ def check_ids(shard: Shard, start: int, count: int, vocab_size: int) -> None:
         f"{shard.position(at):,}; the tokenizer has {vocab_size:,} ids",
         hint="the shard was made with another tokenizer: tokenize it again",
     )
-
-
-def _digest(path: Path) -> str:
-    """Of a large shard: the sizes, and bytes at the start, in the middle and at the end, of both files."""
-    digest = hashlib.sha256()
-    for suffix in (".bin", ".idx"):
-        with Path(f"{path}{suffix}").open("rb") as file:
-            length = file.seek(0, 2)
-            digest.update(f"{length},".encode())
-            for at in (0, max(0, length // 2), max(0, length - _SAMPLED)):
-                file.seek(at)
-                digest.update(file.read(_SAMPLED))
-    return digest.hexdigest()[:16]
 
 
 def check_tokenizers(blends: Sequence[StageBlend], model: Mapping[str, Any] | None = None) -> None:

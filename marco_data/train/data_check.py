@@ -78,9 +78,13 @@ def check_data(
     samples: Mapping[int, int] | None = None,
     tokenizer: Mapping[str, Any] | None = None,
     verify: bool = False,
+    indexes: Path | None = None,
 ) -> tuple[Plan, DataReport]:
-    """Check the shards of the stages in `paths` (blend.json files, or their folders) and say what a run would see."""
-    blends = [load_blend(path, verify=verify) for path in paths]
+    """Check the shards of the stages in `paths` (blend.json files, or their folders) and say what a run would see.
+
+    `indexes` is where copies of the indexes of shards elsewhere are kept.
+    """
+    blends = [load_blend(path, verify=verify, indexes=indexes) for path in paths]
     plan = plan_stages(blends, sequence=sequence, seed=seed, order=order, samples=samples, tokenizer=tokenizer)
     stages = tuple(_stage_row(plan, stage, batch) for stage in plan.stages)
     for row in stages:

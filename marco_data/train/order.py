@@ -29,7 +29,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from marco_data.errors import RecipeError
-from marco_data.tokens import Shard
 from marco_data.train.blend import StageBlend, check_tokenizers
 from marco_data.train.megatron_order import MegatronBlend
 from marco_data.train.shuffle import Interleaving, Shuffle
@@ -141,7 +140,7 @@ class MegatronOrder:
     """Megatron's, over the same shards; `left` is what of the blend's tokens its samples do not draw."""
 
     def __init__(self, blend: StageBlend, *, sequence: int, seed: int, samples: int | None) -> None:
-        lengths = [np.array(Shard(entry.path, whole=False).lengths) for entry in blend.entries]
+        lengths = [np.array(entry.files.open(whole=False).lengths) for entry in blend.entries]
         self._starts = [np.cumsum(shard, dtype=np.int64) - shard for shard in lengths]
         self.asked = wanted = max(1, blend.drawn // sequence) if samples is None else samples
         weights = [entry.weight for entry in blend.entries]

@@ -19,10 +19,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray.exceptions import RayError
-from ray.util.placement_group import placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from marco_data.cluster.ray_environment import set_ray_environment
+
+set_ray_environment()  # before what reads it is imported
+
+import ray  # noqa: E402
+from ray.exceptions import RayError  # noqa: E402
+from ray.util.placement_group import placement_group, remove_placement_group  # noqa: E402
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy  # noqa: E402
 
 SHUTDOWN_SECONDS = 110
 """From SIGTERM to the end of a node's ranks, as in train.slurm: a step, and a checkpoint written."""

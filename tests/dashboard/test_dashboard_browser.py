@@ -186,12 +186,12 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_a_build_under_way_renews_itself_and_leaves_the_reader_where_they_are(browser: Any, tmp_path: Path):
+def test_a_build_that_goes_on_renews_its_page_and_leaves_the_reader_where_they_are(browser: Any, tmp_path: Path):
     recipe = hostile_recipe(tmp_path)
     begin(recipe, tmp_path / "out", "decide")
     with served(tmp_path / "out") as address, looking(browser, viewport={"width": 800, "height": 500}) as page:
         page.goto(f"{address}/funnel")
-        assert "under way" in page.locator("#state").inner_text()
+        assert "no live build is at it" in page.locator("#state").inner_text()
         page.evaluate("window.scrollTo(0, 300)")
         page.evaluate("document.querySelector('details').open = false")
         before = page.locator("#funnel-steps tbody").text_content()

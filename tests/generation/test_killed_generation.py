@@ -38,6 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_driver_killed_mid_shard_loses_no_answer_and_pays_none_twice(folder: Path) -> None:
     whole = subprocess.run(
         command(folder, "whole", "whole.txt"), env=environment(folder, "whole.txt"), capture_output=True, text=True

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from marco_data.errors import RecipeError
-from marco_data.generation.pools import EndpointPool, Price, ScriptedPool, VllmPool, load_pools
+from marco_data.generation.pools import EndpointPool, Price, Replicas, ScriptedPool, VllmPool, load_pools
 
 GOOD = """\
 engines:
@@ -42,8 +42,18 @@ MISTAKES: dict[str, tuple[str, str, int, tuple[str, ...]]] = {
     "kind like no other": ("kind: endpoint", "kind: [3]", 9, ("there is no kind `[3]`", "one of endpoint, vllm, ")),
     "no pool": ("  kind: scripted\n  script: my.module:answer\n", "  7\n", 14, ("the pool `fake` is a mapping",)),
     "missing": ("  url: http://10.0.0.1:8000/v1/\n", "", 8, ("the key `server.url` is missing",)),
-    "type": ("replicas: 2", "replicas: two", 3, ("`engines.replicas`", "valid integer")),
-    "none": ("replicas: 2", "replicas: 0", 3, ("`engines.replicas`", "greater than or equal to 1")),
+    "type": ("replicas: 2", "replicas: two", 3, ("`engines.replicas`", "`{min: 2, max: 8}`")),
+    "resource of Ray's own": (
+        "replicas: 2",
+        "resources: {GPU: 2}",
+        3,
+        ("`engines.resources`: `GPU` is no name", "`gpus` says it"),
+    ),
+    "none": ("replicas: 2", "replicas: 0", 3, ("`engines.replicas`", "`{min: 2, max: 8}`")),
+    "fewer at most": ("replicas: 2", "replicas: {min: 3, max: 2}", 3, ("`engines.replicas`", "`max: 2` is below")),
+    "no engine at first": ("replicas: 2", "replicas: {min: 0, max: 2}", 3, ("`engines.replicas.min`", "equal to 1")),
+    "no most": ("replicas: 2", "replicas: {min: 1}", 3, ("the key `engines.replicas.max` is missing",)),
+    "key of replicas": ("replicas: 2", "replicas: {mix: 2}", 3, ("unknown key `engines.replicas.mix`", "mean `m")),
     "price": ("gpu_price: 2.5", "gpu_price: -1", 7, ("`engines.gpu_price`", "greater than or equal to 0")),
     "no price": ("gpu_price: 2.5", "gpu_price: .nan", 7, ("`engines.gpu_price`", "finite")),
     "url": ("http://10.0.0.1:8000/v1/", "10.0.0.1:8000", 10, ("`server.url`", "http://host:port/v1")),
@@ -79,7 +89,7 @@ def test_pools_are_what_the_file_says(tmp_path: Path):
     assert load_pools(write(tmp_path, GOOD)) == {
         "engines": VllmPool(
             kind="vllm",
-            replicas=2,
+            replicas=Replicas(min=2, max=2),
             tensor_parallel=2,
             gpus=2.0,
             engine={"gpu_memory_utilization": 0.9},

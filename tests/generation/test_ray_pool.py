@@ -249,7 +249,8 @@ def ray() -> Iterator[Any]:
         patch.setenv("RAY_AUTH_MODE", "disabled")
         import ray
 
-        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        seats = {"seat": 2}
+        ray.init("local", num_cpus=2, resources=seats, include_dashboard=False, log_to_driver=False, logging_level=40)
         yield ray
         ray.shutdown()
 
@@ -326,6 +327,34 @@ def test_a_request_that_kills_every_engine_is_told_with_the_engines_last_words(r
         engines.close()
 
 
+def test_work_begins_with_enough_engines_and_never_waits_for_the_last(ray):
+    of_three = pool(replicas={"min": 1, "max": 3}, resources={"seat": 1})  # there are two seats
+    said: list[str] = []
+    engines = start_pool(of_three, "any", REVISION, 512, engine=FAKE, say=said.append)
+    try:
+
+        async def go() -> list[Completion]:
+            generator = open_pool(of_three, "any", REVISION, 512)
+            out = await asyncio.gather(*(generator.complete(request(text)) for text in texts(100)))
+            await generator.close()
+            return out
+
+        assert asyncio.run(go()) == [answer(request(text)) for text in texts(100)]
+        until = time.monotonic() + 60
+        while engines.up() < 2:
+            assert time.monotonic() < until, "the second engine never joined"
+            time.sleep(0.1)
+        assert ray.available_resources().get("seat", 0) == 0
+        assert len(said) == 1
+        assert "of 3; the others join as there is room for them" in said[0]
+    finally:
+        engines.close()
+    until = time.monotonic() + 60
+    while ray.available_resources().get("seat", 0) < 2:
+        assert time.monotonic() < until, "an engine that was closed, or never began, holds its seat"
+        time.sleep(0.1)
+
+
 def test_an_engine_that_cannot_start_says_why_and_leaves_nothing(ray):
     started = time.monotonic()
     with pytest.raises(RecipeError, match="this engine has no wheels"):
@@ -335,9 +364,11 @@ def test_an_engine_that_cannot_start_says_why_and_leaves_nothing(ray):
         open_pool(pool(replicas=2), "broken", REVISION, 512)
 
 
-def test_more_gpus_than_the_machines_have_are_told_at_once(ray):
+def test_more_than_the_machines_have_is_told_at_once(ray):
     with pytest.raises(RecipeError, match="2 engines of 4 GPUs each"):
         start_pool(pool(replicas=2, gpus=4), "any", REVISION, 512, engine=FAKE)
+    with pytest.raises(RecipeError, match=r"1 engines of 3 `seat` each, .* have \[2\.0\] `seat`"):
+        start_pool(pool(resources={"seat": 3}), "any", REVISION, 512, engine=FAKE)
 
 
 def test_a_python_that_is_not_there_is_told_at_once(ray, tmp_path):

@@ -200,6 +200,7 @@ def test_what_shapes_the_text_of_pages_is_named() -> None:
     assert packages_of("jsonl") == ()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("MARCO_TEST_DATA" not in os.environ, reason="MARCO_TEST_DATA is not set")
 def test_real_crawls_count_as_warcio_counts(read) -> None:
     for path in sorted(Path(os.environ["MARCO_TEST_DATA"], "web").glob("*.warc*.gz")):

@@ -8,7 +8,7 @@ from marco_data.train.config import CONFIGS
 from marco_data.train.loss import labels_of
 from marco_data.train.model import initial_weight
 from marco_data.train.optimizer import clip_gradients, gradient_norm
-from marco_data.train.parallel import Computing, join, sharded
+from marco_data.train.parallel import Computing, end_process, join, sharded
 from marco_data.train.settings import Coefficients
 from marco_data.train.step import forward_backward
 
@@ -37,6 +37,7 @@ def main():
     # Nobody leaves before all are done: gloo ends a process whose threads still wait for another that has gone.
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
+    end_process()
 
 
 main()

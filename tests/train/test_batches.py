@@ -45,7 +45,7 @@ def test_a_sample_is_the_shards_tokens_with_their_documents_and_sources(paths, o
             tokens, documents, sources, seen = [], [], [], 0
             for piece in stage.order(number):
                 named = stage.blend.entries[piece.entry]
-                shard = Shard(named.path)
+                shard = Shard(named.files.prefix)
                 owners = [shard.position(piece.start + i) for i in range(piece.tokens)]
                 for i, owner in enumerate(owners):
                     seen += bool(tokens) and (i == 0 or owner != owners[i - 1])
@@ -62,7 +62,7 @@ def test_a_sample_is_the_shards_tokens_with_their_documents_and_sources(paths, o
 @pytest.mark.parametrize("order", [STABLE, MEGATRON])
 def test_documents_of_a_sample_lie_where_they_are_said_to(paths, order):
     stage = plan_of(paths, order=order).stage(1)
-    samples, shards = Samples(stage), {e.prefix: Shard(e.path) for e in stage.blend.entries}
+    samples, shards = Samples(stage), {e.prefix: Shard(e.files.prefix) for e in stage.blend.entries}
     for number in range(len(samples)):
         uses = samples.documents_of(number)
         parts = [shards[use.prefix].read_document(use.document)[use.offset :][: use.tokens] for use in uses]
@@ -171,7 +171,7 @@ def test_a_shard_that_changes_under_a_run_stops_it(paths):
     named = plan.stage(1).blend.entries[0]
     other = write_shard(paths[0].parent / "other", random_documents(np.random.default_rng(1), [50]))
     for suffix in (".bin", ".idx"):
-        Path(f"{other}{suffix}").replace(f"{named.path}{suffix}")
+        Path(f"{other}{suffix}").replace(f"{named.files.prefix}{suffix}")
     with pytest.raises(ShardError, match="has changed while it was trained on"):
         list(Batches(plan, batch=4))
 

@@ -1,9 +1,11 @@
 """Gradients of one batch are the same however the ranks share model and data; fp64, so that 1e-12 means something."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -69,3 +71,19 @@ def test_gradients_do_not_depend_on_how_ranks_share_the_work(alone, tmp_path, ra
 def test_a_layout_that_cannot_be_is_refused_before_a_rank_is_started(ranks, ep, told):
     with pytest.raises(RecipeError, match=told):
         check_layout(CONFIGS["tiny-moe"], ranks, ep)
+
+
+@pytest.mark.parametrize(("ranks", "code"), [("2", 0), ("1", -signal.SIGABRT)])
+def test_a_rank_of_several_ends_without_what_python_does_at_its_end(ranks, code):
+    """Which here is an abort, as a thread of gloo makes now and then."""
+    program = """
+        import atexit, os
+        from marco_data.train.parallel import end_process
+        atexit.register(os.abort)
+        print("done", end="")
+        end_process()
+    """
+    environment = os.environ | {"PYTHONPATH": str(HERE.parents[1]), "WORLD_SIZE": ranks}
+    command = [sys.executable, "-c", dedent(program)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (code, "done")

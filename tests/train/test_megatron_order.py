@@ -130,7 +130,7 @@ def test_a_blends_order_and_samples_equal_megatron_cores(core, tmp_path: Path, n
     plan = plan_stages([blend], sequence=sequence, seed=seed, order=MEGATRON, samples={1: samples})
     ours, stage = plan.stage(1).order, Samples(plan.stage(1))
     weights = [named.weight for named in blend.entries]
-    prefixes = [named.path for named in blend.entries]
+    prefixes = [named.files.prefix for named in blend.entries]
     theirs = megatron_dataset(core, prefixes, weights, sequence, samples, seed, tmp_path / "cache")
     np.testing.assert_array_equal(ours.blend.shards, theirs.dataset_index)
     np.testing.assert_array_equal(ours.blend.before, theirs.dataset_sample_index)

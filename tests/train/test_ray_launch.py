@@ -41,6 +41,14 @@ def test_what_is_wrong_is_told_before_the_cluster_is_asked(root: Path):
     assert "expert parallelism over 3 does not divide 2 ranks" in said
 
 
+def test_the_launcher_says_whether_its_cluster_asks_for_a_token():
+    said = "import os, marco_data.train.ray_launch; print(os.environ['RAY_AUTH_MODE'])"
+    for given, meant in (({}, "disabled"), ({"RAY_AUTH_MODE": "token"}, "token")):
+        alone = {name: value for name, value in ENVIRONMENT.items() if name != "RAY_AUTH_MODE"} | given
+        done = subprocess.run([sys.executable, "-c", said], env=alone, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == meant
+
+
 def test_the_manifest_asks_for_the_nodes_that_the_launcher_takes():
     words = MANIFEST["spec"]["entrypoint"].split()
     assert words[:3] == ["python", "-m", "marco_data.train.ray_launch"]

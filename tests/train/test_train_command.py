@@ -13,18 +13,19 @@ from typing import Any
 import pytest
 from command_line import marco
 
+from marco_data.s3 import S3
 from marco_data.tokens import Shard
 from marco_data.train.batches import Batches
 from marco_data.train.blend import load_blend
 from marco_data.train.order import plan_stages
 
 HERE = Path(__file__).parent
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])}
 
 
 def run(*words: object) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "marco_data.cli", "train", *map(str, words)]
-    environment = ENVIRONMENT | {"OMP_NUM_THREADS": "1"}
+    paths = os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
@@ -92,6 +93,25 @@ def blend_of(root: Path) -> Path:
 
 
 @pytest.mark.slow
+def test_shards_in_a_bucket_train_as_those_of_a_disk(root: Path, trained: Path, bucket, tmp_path: Path):
+    S3().put(f"{root}/", there := bucket("trained"), recursive=True)
+    options = ("--root", there, "--out", tmp_path, "--ep", 2, "--log-every", 5, "--nproc", 2, "--stop-after", 20)
+    done = run(3, *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    steps = [
+        [
+            line["loss"]
+            for text in (out / "metrics.jsonl").read_text().splitlines()
+            if "loss" in (line := json.loads(text))
+        ]
+        for out in (trained, tmp_path)
+    ]
+    assert len(steps[0]) >= 4
+    assert steps[0] == steps[1]
+    assert why(root, trained, 20) == why(there, tmp_path, 20)
+
+
+@pytest.mark.slow
 def test_two_processes_train_and_what_a_batch_was_made_of_can_be_asked(root: Path, trained: Path):
     lines = [json.loads(text) for text in (trained / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if line["event"] == "step"]
@@ -99,7 +119,7 @@ def test_two_processes_train_and_what_a_batch_was_made_of_can_be_asked(root: Pat
     assert steps[-1]["loss"] < steps[0]["loss"] - 0.3, "it learns"
     plan = plan_stages([load_blend(blend_of(root))], sequence=128)
     [batch] = [batch for batch in Batches(plan, batch=8) if batch.iteration == 20]
-    paths = {inside_root(entry.prefix): entry.path for entry in plan.stage(3).blend.entries}
+    paths = {inside_root(entry.prefix): entry.files.prefix for entry in plan.stage(3).blend.entries}
     samples: dict[int, list[int]] = defaultdict(list)
     for document in why(root, trained, 20):
         shard = Shard(paths[document["prefix"]])

@@ -24,7 +24,7 @@ from marco_data.train.config import CONFIGS, ModelConfig
 from marco_data.train.loop import Ended, Running, train
 from marco_data.train.model import initial_weight
 from marco_data.train.order import Plan, plan_stages
-from marco_data.train.parallel import join
+from marco_data.train.parallel import end_process, join
 from marco_data.train.schedule import Piece, Schedule
 from marco_data.train.settings import Coefficients, Settings, stage_tokens
 from marco_data.train.spikes import SpikePolicy
@@ -157,3 +157,4 @@ if __name__ == "__main__":
     )
     print(json.dumps(ended._asdict()), flush=True)
     torch.distributed.destroy_process_group()
+    end_process()

@@ -22,6 +22,7 @@ from marco_data.nodes.duplicates.history import History, signed_as
 from marco_data.nodes.duplicates.layout import (
     DOCUMENT,
     IDENTIFIER,
+    TAKEN_OUT,
     TEXT,
     TEXT_ORDER,
     priority_of,
@@ -29,17 +30,25 @@ from marco_data.nodes.duplicates.layout import (
 )
 from marco_data.run_files import Table, in_order, stretches, write_run
 from marco_data.step import Tools
+from marco_data.steps.remove import LISTED, CopiesRule
 from marco_data.steps.sign import Sign
 from marco_data.storage import DataFile, Storage
 
-HIGH, LOW, CUT_BY_LIMITS = range(3)
-AFTER_READ = 3
-"""What is generated comes after what was read: its classes are those three, and so many more."""
+HIGH, LOW = range(2)
+AFTER_READ = 2
+"""What is generated comes after what was read: its classes are those two, and so many more."""
+
+CUT_BY_LIMITS = 4
+"""Behind all of these, generated or not: nothing is dropped for what does not stay itself."""
 
 BASE_MEMORY = 0.5e9
 MEMORY_A_DOCUMENT = 1000
 DISK_A_DOCUMENT = 800
 """Bytes, as `benchmarks/DEDUP_SCALE.md` measures them; on disk a document's signature comes on top."""
+
+MOST_GROUPS = 4_000
+"""Above it `partition` is too small: each range of keys is read from each group, so reads grow with the square of the
+groups, 16 million for each pass over 4,000 of them."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +94,18 @@ def signature_type(hashes: int) -> np.dtype[Any]:
 class Documents(Node):
     kind: ClassVar[str] = "documents"
     whole: ClassVar[bool] = True
+    version: ClassVar[int] = 2
 
     rule: DropDuplicates
     sign: Sign
+    copies: CopiesRule = "report"
 
     def config(self, tools: Tools) -> dict[str, Any]:
-        return {"hashes": self.rule.hashes, "over": self.rule.over, "languages": list(LANGUAGES)}
+        said = {"hashes": self.rule.hashes, "over": self.rule.over, "languages": list(LANGUAGES)}
+        if self.copies == "drop":
+            return said | {"removed": "first"}
+        # Behind this build's documents, what is taken out would come before those of a later crawl.
+        return said if self.rule.index is None else said | {"removed": "left out"}
 
     def tasks(self, context: Context) -> list[Task]:
         history = History.of(context, self.rule)
@@ -111,9 +126,17 @@ class Documents(Node):
             documents = sum(file.rows for _, file in measured_shards(context.everywhere("measure")))
         at_once = min(documents, self.rule.partition)
         memory = BASE_MEMORY + MEMORY_A_DOCUMENT * at_once
+        groups = -(-documents // self.rule.partition)
+        wide = -(-documents // MOST_GROUPS // 1_000_000) * 1_000_000
+        many = (
+            f"dedup: {groups:,} groups of `partition` documents, and its passes read something of each group for each "
+            f"other: set `steps.dedup.partition: {wide}`, with {(BASE_MEMORY + MEMORY_A_DOCUMENT * wide) / 1e9:.0f} GB "
+            "a worker"
+        )
         return [
+            *([many] if groups > MOST_GROUPS else []),
             f"dedup: {documents:,} documents, {at_once:,} at once: about {memory / 1e9:.1f} GB of memory a worker and "
-            f"{(DISK_A_DOCUMENT + 4 * self.rule.hashes) * documents / 1e9:.3g} GB of disk; {self.rule.banding}"
+            f"{(DISK_A_DOCUMENT + 4 * self.rule.hashes) * documents / 1e9:.3g} GB of disk; {self.rule.banding}",
         ]
 
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
@@ -130,7 +153,7 @@ class Documents(Node):
             "text_low": hashes[:, 1],
             "place": place,
             "scope": documents["scope"],
-            "priority": priority_of(run, documents["class"]),
+            "priority": priority_of(run, documents["class"], self.copies == "drop"),
         }
         rows = [documents["row"][documents["shard"] == i] for i in range(len(shards))]
         files = (
@@ -158,9 +181,7 @@ class Documents(Node):
 
     def _identifiers(self, records: Table, document_class: npt.NDArray[np.uint8]) -> Table:
         """What a limit has dropped neither keeps an id from others nor repeats one."""
-        return in_order(
-            records[document_class % AFTER_READ != CUT_BY_LIMITS], ("id", "id_low", "text", "text_low", "place")
-        )
+        return in_order(records[document_class < CUT_BY_LIMITS], ("id", "id_low", "text", "text_low", "place"))
 
     def _listed(self, storage: Storage, number: int, shard: Shard) -> tuple[Table, npt.NDArray[np.uint64]]:
         """The documents of one shard that dedup looks at, and their text hashes [n, 2]."""
@@ -169,10 +190,15 @@ class Documents(Node):
             raise ShardError(f"`{shard.verdicts.path}` has {verdicts.num_rows} rows for {shard.measure.rows} documents")
         measured = storage.read_table(shard.measure.path, ["id", "text_hash"])
         stays = passed(verdicts).combine_chunks()
-        chosen = stays
+        known = pc.is_in(verdicts["language"], pa.array(list(LANGUAGES)))
+        signed = pc.and_(pc.is_valid(measured["text_hash"]), known).combine_chunks()
+        taken_out = pc.and_(signed, pc.fill_null(pc.equal(verdicts["reason"], LISTED), False)).combine_chunks()
         if self.rule.over == "all":
-            known = pc.is_in(verdicts["language"], pa.array(list(LANGUAGES)))
-            chosen = pc.and_(pc.is_valid(measured["text_hash"]), known).combine_chunks()
+            chosen = signed
+        elif self.rule.index is None or self.copies == "drop":
+            chosen = pc.or_(stays, taken_out)
+        else:
+            chosen = stays
         rows = np.flatnonzero(np.array(chosen))
         at = pa.array(rows)
         low = np.array(pc.equal(verdicts["quality_tier"].take(at), "low").fill_null(False), bool)
@@ -185,8 +211,10 @@ class Documents(Node):
             shard=number,
             row=rows,
         )
-        documents["class"] = np.where(np.array(stays)[rows].astype(bool), np.where(low, LOW, HIGH), CUT_BY_LIMITS)
-        documents["class"] += AFTER_READ * shard.generated
+        passing = np.where(low, LOW, HIGH) + AFTER_READ * shard.generated
+        documents["class"] = np.where(np.array(stays)[rows].astype(bool), passing, CUT_BY_LIMITS + shard.generated)
+        if self.copies == "drop":
+            documents["class"][np.array(taken_out)[rows].astype(bool)] = TAKEN_OUT
         return documents, keys_of(measured["text_hash"].take(at))
 
     def _signatures(self, storage: Storage, shards: list[Shard], rows: list[npt.NDArray[np.uint32]]) -> Iterator[Table]:

@@ -3,7 +3,7 @@
 A *place* is a document's group of shards and its number in it (32 bits each). A *scope* is a language's number: its
 place in the table of languages. A *rank* is the scope (16 bits) and how many documents of that language come before it
 by priority (48 bits); only documents that are the first with their text have one. A *priority* is the run (16 bits) and
-the class (8 bits): web before generated, and within each the quality tiers high, low, dropped by a limit.
+the class (8 bits): web before generated, within each the quality tiers high and low; then what a limit has dropped.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,11 +15,14 @@ import numpy.typing as npt
 
 from marco_data.records import Record
 from marco_data.run_files import RunFile, Table
+from marco_data.step import fingerprint
 from marco_data.storage import DataFile, Storage
 
 SCOPE_SHIFT = 48
 PLACE_SHIFT = 32
 CLASSES = 6
+TAKEN_OUT = 6
+"""The class of what a recipe's `remove` lists, where its copies are to go too: none of them comes before it."""
 
 DOCUMENT = np.dtype([("id", "<u8", (2,)), ("scope", "<u2"), ("class", "u1"), ("shard", "<u4"), ("row", "<u4")])
 """In order of place: where a document lies, and its id as its source gave it."""
@@ -118,8 +121,12 @@ class Group:
         return self.number << PLACE_SHIFT
 
 
-def priority_of(run: int, document_class: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.uint32]:
-    return (np.uint32(run) << np.uint32(8)) | document_class.astype(np.uint32)
+def priority_of(run: int, document_class: npt.NDArray[np.integer[Any]], first: bool = False) -> npt.NDArray[np.uint32]:
+    """`first`: class TAKEN_OUT comes before all others of its run."""
+    order = document_class.astype(np.uint32)
+    if first:
+        order = np.where(order == TAKEN_OUT, 0, order + 1).astype(np.uint32)
+    return (np.uint32(run) << np.uint32(8)) | order
 
 
 def rank_of(scope: int, number: int) -> int:
@@ -135,8 +142,9 @@ def nth(records: Sequence[Record], n: int) -> list[DataFile]:
     return [record.data[n] for record in records]
 
 
-def digests(files: Iterable[DataFile]) -> list[str]:
-    return [file.digest for file in files]
+def digests(files: Iterable[DataFile]) -> str:
+    """One name for the content of all files: of thousands, each of thousands of tasks would repeat the list."""
+    return fingerprint([file.digest for file in files])
 
 
 def table(dtype: np.dtype[Any], rows: int, **columns: Any) -> Table:

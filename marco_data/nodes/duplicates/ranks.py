@@ -25,9 +25,10 @@ from marco_data.nodes.duplicates.layout import (
     table,
 )
 from marco_data.nodes.duplicates.same_ids import MERGED_ROWS
-from marco_data.nodes.duplicates.same_texts import Cells, scopes_of
+from marco_data.nodes.duplicates.same_texts import ID_BITS, Cells, scopes_of
 from marco_data.run_files import in_order, in_range, merged, stretches, write_run
 from marco_data.step import Tools
+from marco_data.steps.remove import CopiesRule
 from marco_data.storage import Storage
 
 
@@ -37,9 +38,10 @@ class Ranks(Node):
     whole: ClassVar[bool] = True
 
     rule: DropDuplicates
+    copies: CopiesRule = "report"
 
     def config(self, tools: Tools) -> dict[str, Any]:
-        return {}
+        return {"removed": "first"} if self.copies == "drop" else {}
 
     def tasks(self, context: Context) -> list[Task]:
         found = context.done["same_texts"]
@@ -47,7 +49,7 @@ class Ranks(Node):
             return []
         files = nth(found, 0)
         history = History.of(context, self.rule)
-        cells = Cells.of(scopes_of(context), history.run, self.rule.partition).starts
+        cells = Cells.of(scopes_of(context), history.run, self.rule.partition, self.copies).starts
         originals = np.sum([r.facts["originals"] for r in found], axis=0)
         copies = np.sum([r.facts["copies"] for r in found], axis=0)
         scopes = (cells >> np.uint64(SCOPE_SHIFT)).astype(np.int64)
@@ -97,3 +99,19 @@ class Ranks(Node):
         )
         spans = [[rank_of(scope, base[scope]), n] for scope, n in sorted(ranges.items()) if n]
         return Outcome(data, facts={"spans": spans})
+
+
+def taken_out(context: Context, rule: DropDuplicates, copies: CopiesRule) -> list[tuple[int, int]]:
+    """(first rank, ranks) by language of what `remove` lists, where it comes first of this run; else none."""
+    found = context.done["same_texts"]
+    if copies != "drop" or not found:
+        return []
+    history = History.of(context, rule)
+    starts = Cells.of(scopes_of(context), history.run, rule.partition, copies).starts
+    originals = np.sum([r.facts["originals"] for r in found], axis=0)
+    sums: dict[int, int] = {}
+    for key, n in zip(starts.tolist(), originals.tolist(), strict=True):
+        scope, document_class = key >> SCOPE_SHIFT, (key >> ID_BITS) & 0xFF
+        if document_class == 0 and n:
+            sums[scope] = sums.get(scope, 0) + n
+    return [(rank_of(scope, history.known[scope]), n) for scope, n in sorted(sums.items())]

@@ -31,6 +31,7 @@ from marco_data.nodes.duplicates.layout import (
 from marco_data.nodes.duplicates.same_ids import MERGED_ROWS, key_ranges
 from marco_data.run_files import Table, changes, in_order, in_range, merged, write_run
 from marco_data.step import Tools
+from marco_data.steps.remove import CopiesRule
 from marco_data.storage import Storage
 
 ID_BITS = 24
@@ -43,12 +44,12 @@ class Cells:
     starts: npt.NDArray[np.uint64]  # the least key of each cell, ascending
 
     @staticmethod
-    def of(scopes: dict[int, int], run: int, partition: int) -> "Cells":
+    def of(scopes: dict[int, int], run: int, partition: int, copies: CopiesRule) -> "Cells":
         """For so many documents of each language."""
         starts = []
         for scope, documents in sorted(scopes.items()):
             bits = min(ID_BITS, max(0, -(-documents // partition) - 1).bit_length())
-            for document_class in range(CLASSES):
+            for document_class in range(CLASSES + (copies == "drop")):
                 base = _key(scope, run << 8 | document_class)
                 starts += [base + (part << (ID_BITS - bits)) for part in range(1 << bits)]
         return Cells(np.array(starts, np.uint64))
@@ -76,9 +77,10 @@ class SameTexts(Node):
     whole: ClassVar[bool] = True
 
     rule: DropDuplicates
+    copies: CopiesRule = "report"
 
     def config(self, tools: Tools) -> dict[str, Any]:
-        return {}
+        return {"removed": "first"} if self.copies == "drop" else {}
 
     def tasks(self, context: Context) -> list[Task]:
         history = History.of(context, self.rule)
@@ -110,7 +112,7 @@ class SameTexts(Node):
             write_run(storage, f"{stem}.distinct", [distinct], DISTINCT),
             write_run(storage, f"{stem}.again", [in_order(np.concatenate(again), ("original", "place"))], AGAIN),
         )
-        cells = Cells.of(scopes, run, self.rule.partition)
+        cells = Cells.of(scopes, run, self.rule.partition, self.copies)
         facts = {
             "originals": cells.count(distinct["key"][distinct["copy"] == 0]).tolist(),
             "copies": cells.count(distinct["key"][distinct["copy"] == 1]).tolist(),

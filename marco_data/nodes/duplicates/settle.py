@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from marco_data.dataset import Context, Node, Outcome, Task
-from marco_data.dedup import EXACT, NEAR, DropDuplicates
+from marco_data.dedup import COPIED, EXACT, NEAR, DropDuplicates
 from marco_data.languages import LANGUAGES
 from marco_data.nodes.duplicates.history import History, ranked_by_language
 from marco_data.nodes.duplicates.layout import (
@@ -38,11 +38,13 @@ from marco_data.nodes.duplicates.layout import (
     rank_of,
     table,
 )
+from marco_data.nodes.duplicates.ranks import taken_out
 from marco_data.nodes.duplicates.shingles import decided_files
 from marco_data.nodes.duplicates.states import NUMBER, packed
 from marco_data.records import Record
 from marco_data.run_files import RunFile, SortedRuns, Table, in_order, in_range, merged, stretches, write_run
 from marco_data.step import Tools
+from marco_data.steps.remove import CopiesRule
 from marco_data.storage import DataFile, Storage
 
 PAIRS_AT_ONCE = 1 << 20
@@ -58,21 +60,23 @@ class Settle(Node):
     whole: ClassVar[bool] = True
 
     rule: DropDuplicates
+    copies: CopiesRule = "report"
 
     def config(self, tools: Tools) -> dict[str, Any]:
         return {}
 
     def tasks(self, context: Context) -> list[Task]:
         history = History.of(context, self.rule)
+        first = taken_out(context, self.rule, self.copies)
         languages = sorted(ranked_by_language(history.all("ranks")).items())
         decided, gone = decided_files(context, 0), gone_files(history.earlier("settle"), history.earlier("settle_open"))
-        reads = {"pairs": digests(decided), "gone": digests(gone)}
+        reads: dict[str, Any] = {"pairs": digests(decided), "gone": digests(gone), **_said(first)}
         return [
             Task(
                 self,
                 f"languages-{i:03d}",
                 {**reads, "languages": [list(x) for x in languages[a:b]]},
-                (decided, gone, languages[a:b]),
+                (decided, gone, languages[a:b], first),
                 sum(n for _, n in languages[a:b]),
             )
             for i, (a, b) in enumerate(stretches([n for _, n in languages], self.rule.partition))
@@ -81,8 +85,8 @@ class Settle(Node):
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
         from marco_data.kernels import survivors
 
-        decided, before, languages = task.inputs
-        walk = Walk.over(languages)
+        decided, before, languages, first = task.inputs
+        walk = Walk.over(languages, first)
         walk.drop(opened(storage, before))
         late: list[npt.NDArray[np.uint64]] = [np.empty(0, np.uint64)]
 
@@ -101,6 +105,11 @@ class Settle(Node):
         return Outcome((states, gone, after), facts=facts)
 
 
+def _said(first: list[tuple[int, int]]) -> dict[str, Any]:
+    """What a task reads of the documents that come first because they are taken out; without any it says nothing."""
+    return {"first": [list(x) for x in first]} if first else {}
+
+
 def gone_files(settled: Sequence[Record], settled_open: Sequence[Record]) -> list[DataFile]:
     """Who was dropped in either round."""
     return nth(settled, 1) + nth(settled_open, 0)
@@ -113,15 +122,16 @@ class Walk:
     languages: list[tuple[int, int]]
     bases: npt.NDArray[np.int64]
     state: npt.NDArray[np.uint8]
+    first: list[tuple[int, int]]
 
     @staticmethod
-    def over(languages: list[tuple[int, int]]) -> "Walk":
+    def over(languages: list[tuple[int, int]], first: list[tuple[int, int]]) -> "Walk":
         bases = np.full(len(LANGUAGES) + 1, -1, np.int64)
         at = 0
         for scope, n in languages:
             bases[scope] = at
             at += n
-        return Walk(languages, bases, np.zeros(at, np.uint8))
+        return Walk(languages, bases, np.zeros(at, np.uint8), first)
 
     @property
     def ranks(self) -> tuple[int, int]:
@@ -135,6 +145,13 @@ class Walk:
         parts = in_range(files, *self.ranks)
         return merged(parts, ("later", "earlier"), PAIRS_AT_ONCE, whole=("later",))
 
+    def is_taken_out(self, ranks: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+        """Whether documents are listed by `remove`, and first: none of them drops another, so all find their copies."""
+        found = np.zeros(len(ranks), np.bool_)
+        for start, n in self.first:
+            found |= (ranks >= np.uint64(start)) & (ranks < np.uint64(start + n))
+        return found
+
     def drop(self, files: list[RunFile]) -> None:
         """Mark what earlier walks have dropped."""
         from marco_data.kernels import survivors
@@ -147,6 +164,7 @@ class Walk:
         """DROPPED_BY of the documents that these pairs drop."""
         from marco_data.kernels import survivors
 
+        pairs = pairs[~self.is_taken_out(pairs["later"])]
         end = pairs["earlier"] == np.uint64(END)
         earlier = np.full(len(pairs), -1, np.int64)
         earlier[~end] = self.local(pairs["earlier"][~end])
@@ -176,12 +194,14 @@ class SettleOpen(Node):
     whole: ClassVar[bool] = True
 
     rule: DropDuplicates
+    copies: CopiesRule = "report"
 
     def config(self, tools: Tools) -> dict[str, Any]:
         return {}
 
     def tasks(self, context: Context) -> list[Task]:
         history = History.of(context, self.rule)
+        first = taken_out(context, self.rule, self.copies)
         before = Before(
             history.spans(),
             nth(history.earlier("ranks"), 1),
@@ -191,11 +211,11 @@ class SettleOpen(Node):
             history.first_group << PLACE_SHIFT,
         )
         decided = decided_files(context, 1)
-        reads = {"pairs": digests(decided), **before.reads()}
+        reads: dict[str, Any] = {"pairs": digests(decided), **before.reads(), **_said(first)}
         tasks = []
         for i, record in enumerate(context.done["settle"]):
             languages = [tuple(span) for span in record.facts["spans"]]
-            inputs = (decided, before, languages, record.data)
+            inputs = (decided, before, languages, first, record.data)
             weight = sum(n for _, n in languages)
             tasks.append(Task(self, f"languages-{i:03d}", {**reads, "settled": digests(record.data)}, inputs, weight))
         return tasks
@@ -203,8 +223,8 @@ class SettleOpen(Node):
     def work(self, task: Task, storage: Storage, tools: Tools) -> Outcome:
         from marco_data.kernels import survivors
 
-        decided, before, languages, (_, dropped, late) = task.inputs
-        walk = Walk.over(languages)
+        decided, before, languages, first, (_, dropped, late) = task.inputs
+        walk = Walk.over(languages, first)
         gone = opened(storage, [*before.gone, dropped])
         walk.drop(gone)
         # All others are kept until the second round drops them: whatever is open has all its pairs in it.
@@ -239,7 +259,7 @@ class SettleOpen(Node):
                 LINE,
                 len(dropped),
                 place=own["place"][(dropped["rank"] - np.uint64(start)).astype(np.int64)],
-                reason=NEAR,
+                reason=np.where(walk.is_taken_out(dropped["survivor"]), COPIED, NEAR),
                 twin=survivor,
                 jaccard=dropped["jaccard"],
                 counted=dropped["counted"],
@@ -253,7 +273,7 @@ class SettleOpen(Node):
                 LINE,
                 len(copied),
                 place=copied["place"],
-                reason=np.where(near, NEAR, EXACT),
+                reason=np.where(walk.is_taken_out(named), COPIED, np.where(near, NEAR, EXACT)),
                 twin=self._named(ranked, named),
                 jaccard=jaccard,
                 counted=counted,
@@ -296,7 +316,8 @@ class Before:
 
     def reads(self) -> dict[str, Any]:
         names = ("placed", "copies", "again", "gone")
-        return {"ranked": digests(f for _, f in self.ranked), **{name: digests(getattr(self, name)) for name in names}}
+        ranked = digests(f for _, f in self.ranked)
+        return {"ranked": ranked, **{name: digests(getattr(self, name)) for name in names}}
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,11 @@
 """The verdicts of dedup, laid beside each shard: the last word of all passes so far.
 
-In: the lines of `same_ids` and `settle_open`, by place. Out: for each measure shard a sidecar with a row for each of
+In: the lines of a group of shards, by place. Out: for each measure shard a sidecar with a row for each of
 its rows, in its order: `row_id`, `id` (new where an id stood for two texts), `reason`, `dup_of`, `jaccard`,
 `jaccard_exact`, `cluster_size` and `kept`.
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,11 +18,13 @@ from marco_data.dataset import Context, Node, Outcome, Task
 from marco_data.dedup import REASONS, SAME_ID, DropDuplicates, hex_of, keys_of
 from marco_data.nodes.decide import passed
 from marco_data.nodes.duplicates.documents import shard_groups, shards_of
-from marco_data.nodes.duplicates.layout import LINE, PLACE_SHIFT, digests, nth, opened
+from marco_data.nodes.duplicates.layout import PLACE_SHIFT, digests
+from marco_data.nodes.duplicates.lines import between
 from marco_data.records import DROPPED, Count, add_counts
 from marco_data.run_files import RunFile, Table
 from marco_data.step import Tools
-from marco_data.storage import DataFile, Storage, write_parquet
+from marco_data.steps.remove import COPIES, LISTED
+from marco_data.storage import Storage, write_parquet
 
 SIDECAR = pa.schema(
     [
@@ -52,14 +53,18 @@ class Dedup(Node):
     def tasks(self, context: Context) -> list[Task]:
         listed = context.done["documents"]
         groups = shard_groups(shards_of(context), self.rule.partition)
-        lines = [nth(context.done["same_ids"], 0), [f for r in context.done["settle_open"] for f in r.data[2:]]]
-        said = {"same_ids": digests(lines[0]), "settled": digests(lines[1])}
         tasks = []
-        for record, shards in zip(listed, groups, strict=True):
+        for record, said, shards in zip(listed, context.done["lines"], groups, strict=True):
+            lines = digests(said.data)
             start = record.facts["group"] << PLACE_SHIFT
             for shard, rows in zip(shards, record.facts["rows"], strict=True):
-                reads = {**said, "verdicts": shard.verdicts.digest, "places": [start, rows], "shard": shard.name}
-                inputs = (shard, record.data[0], lines, start, rows)
+                reads = {
+                    "lines": lines,
+                    "verdicts": shard.verdicts.digest,
+                    "places": [start, rows],
+                    "shard": shard.name,
+                }
+                inputs = (shard, record.data[0], said.data, start, rows)
                 tasks.append(Task(self, shard.name, reads, inputs, 64 * shard.measure.rows))
                 start += rows
         return tasks
@@ -68,7 +73,7 @@ class Dedup(Node):
         shard, documents, lines, start, rows = task.inputs
         first = start & ((1 << PLACE_SHIFT) - 1)
         row = RunFile(storage, documents).read(first, first + rows)["row"].astype(np.int64)
-        ids, settled = (_between(storage, files, start, rows) for files in lines)
+        ids, settled = (between(storage, [file], start, rows) for file in lines)
         table = self._sidecar(storage.read_table(shard.verdicts.path), row, start, ids, settled)
         data = write_parquet(storage, f"{self.folder}/{task.key}", [table], SIDECAR)
         verdicts = storage.read_table(shard.verdicts.path, ["source", "language", "text_bytes"])
@@ -91,10 +96,12 @@ class Dedup(Node):
             reason[at], twin[at], jaccard[at] = lines["reason"], lines["twin"], lines["jaccard"]
             counted[at], size[at] = lines["counted"], lines["size"]
         stays = np.array(passed(verdicts))
-        # What a limit has dropped was looked at for the sizes of clusters alone.
+        # What a limit has dropped was looked at for the sizes of clusters alone; of what is taken out a person wants
+        # to know which document that stays is like it.
+        listed = np.array(pc.fill_null(pc.equal(verdicts["reason"], LISTED), False), np.bool_)
+        told = (reason > 0) & (stays | listed)
         reason[~stays] = 0
-        told = reason > 0
-        names = pa.array(REASONS, pa.string())
+        names = pa.array([*REASONS, COPIES], pa.string())
         return pa.table(
             {
                 "row_id": verdicts["id"],
@@ -108,13 +115,6 @@ class Dedup(Node):
             },
             schema=SIDECAR,
         )
-
-
-def _between(storage: Storage, files: Sequence[DataFile], start: int, rows: int) -> Table:
-    parts = [np.empty(0, LINE)]
-    for file in opened(storage, files):
-        parts.append(file.read(file.find(start), file.find(start + rows)))
-    return np.concatenate(parts)
 
 
 def kept_digest(table: pa.Table) -> str:
