@@ -168,6 +168,11 @@ def logs(name: Name, address: JobAddress = None, root: JobRoot = None, follow: F
 
     Example:  marco-data jobs logs sample-3-5e0c1d-20260101T120000Z --follow --address http://head:8265
     """
+    if follow and root is not None:
+        raise RecipeError(
+            "--follow asks the cluster, and --root reads what a job has left: one of them",
+            hint="to follow a job that another cluster took on, `jobs list` there has its name",
+        )
     if follow:
         raise typer.Exit(_follow(Cluster(address), name))
     if root is None:
@@ -221,11 +226,16 @@ def resume(name: Name, address: JobAddress = None, root: JobRoot = None, follow:
     with tempfile.TemporaryDirectory() as folder:
         bundle = kept_bundle(storage, name, Path(folder))
         order = again(kept(storage, name))
-        keep(storage, order, bundle)
-        cluster.send(order, bundle.folder)
-    print(order.name)
+        running = _running(cluster, order.metadata)
+        if running:
+            say(f"nothing sent: {running.name} is building this recipe in this root")
+        else:
+            keep(storage, order, bundle)
+            cluster.send(order, bundle.folder)
+    sent = running.name if running else order.name
+    print(sent)
     if follow:
-        raise typer.Exit(_follow(cluster, order.name))
+        raise typer.Exit(_follow(cluster, sent))
 
 
 def _found(cluster: Cluster, name: str) -> Job:

@@ -4,11 +4,16 @@ In: a file or a folder. Out: twelve hex digits, or the path itself where nothing
 process as long as its size and time stay; knows no recipe.
 """
 
+import os
 from functools import lru_cache
 from pathlib import Path
 
+from marco_data.errors import RecipeError
 from marco_data.step import fingerprint
 from marco_data.storage import file_digest
+
+DEEPEST = 30
+"""Folders within folders: a link that leads back has no end of them."""
 
 
 def content_of(path: Path) -> str:
@@ -23,11 +28,17 @@ def files_of(path: Path) -> list[Path]:
     """A file, or those of a folder that count: what is hidden or compiled neither does nor travels with a job."""
     if not path.is_dir():
         return [path]
-    return [p for p in sorted(path.rglob("*")) if p.is_file() and not _hidden(p.relative_to(path))]
+    files = []
+    for folder, below, names in os.walk(path, followlinks=True):  # links travel as what they lead to
+        if folder.count(os.sep) - str(path).count(os.sep) > DEEPEST:
+            raise RecipeError(f"`{path}`: folders lie more than {DEEPEST} deep in it", hint="does a link lead back?")
+        below[:] = [name for name in below if not _hidden(name)]
+        files += [Path(folder, name) for name in names if not _hidden(name)]
+    return sorted(file for file in files if file.is_file())
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") or part == "__pycache__" for part in path.parts)
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__pycache__"
 
 
 @lru_cache(maxsize=4096)

@@ -294,8 +294,7 @@ def run(
     """
     result = Run()
     waived = set(waive)
-    for node in dataset.nodes:
-        assert node.folder  # a model or tokenizer that is not there is told before anything runs
+    _ = [node.folder for node in dataset.nodes]  # a model or tokenizer that is not there is told before anything runs
     storage.remove_stale_scratch()
     Leases(storage).remove_dead()
     with RunLog(storage) as log, Interrupts() as interrupts:

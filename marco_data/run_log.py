@@ -7,6 +7,7 @@ Knows nothing of what tasks do, and nothing is decided from it.
 
 import json
 import os
+import secrets
 import socket
 import time
 from contextlib import nullcontext, suppress
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
 
 JOB = "MARCO_DATA_JOB"
 """The environment variable by which a submitted job knows its own name."""
+_DRAWN = secrets.token_hex(3)
+"""The first process of each container is number 1, and many may be started in one second."""
 
 
 def job_name() -> str:
-    """This run's name among those of a root: the job's, or the process's where it is of no job."""
-    return os.environ.get(JOB) or str(os.getpid())
+    """This run's name among those of a root: the job's, or this process's where it is of no job."""
+    return os.environ.get(JOB) or f"{os.getpid()}.{_DRAWN}"
 
 
 class RunLog:

@@ -128,7 +128,9 @@ class S3(s3fs.S3FileSystem):  # type: ignore[misc]
             except Exception as error:
                 if status(error) == PRECONDITION_FAILED and await self._ours_after_all(asked):
                     return {}
-                if code_of(error) in EXPIRED and not renewed and attempt < self.tries:
+                # A HEAD's answer has no body, hence no code: any 400 of one may mean the credentials.
+                old = code_of(error) in EXPIRED or (method.startswith("head_") and status(error) == 400)
+                if old and not renewed and attempt < self.tries:
                     renewed = True
                     if self.session is session:  # else another request has read them again by now
                         await self.set_session(refresh=True)

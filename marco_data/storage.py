@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from marco_data.errors import DamagedFile, RecipeError, RetryableError
+from marco_data.redact import public_url
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What no retry and no other shard escapes: such an OSError ends the run."""
@@ -81,6 +82,11 @@ class Storage:
     def __post_init__(self) -> None:
         if not self.root:
             raise RecipeError("the root has no name", hint="--root FOLDER, or any fsspec URL")
+        if self._local is None and (signs := sorted(set("*?[") & set(self.root))):
+            raise RecipeError(
+                f"the root `{public_url(self.root)}` holds `{signs[0]}`, which storage reads as a pattern",
+                hint="name another folder with --root",
+            )
 
     @property
     def _local(self) -> Path | None:

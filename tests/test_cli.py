@@ -158,6 +158,7 @@ def test_every_script_is_read_and_written_in_any_locale(site: Path):
         (["build-stage", "3", "--root", "s4://bucket/x"], "cannot use the root `s4://bucket/x`: Protocol not known"),
         (["stats", "3", "--root", "s4://bucket/x"], "cannot use the root `s4://bucket/x`"),
         (["build-stage", "3", "--root", ""], "the root has no name"),
+        (["build-stage", "3", "--root", "s3://bucket/[new]"], "the root `s3://bucket/[new]` holds `[`"),
         (["build-stage", "0"], "Invalid value for 'stage'"),
         (["build-stage"], "Missing argument"),
         (["nonsense"], "No such command"),

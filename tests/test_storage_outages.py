@@ -14,7 +14,7 @@ from small_corpus import as_recipe, build, recipe_values, write_corpus, write_re
 
 from marco_data.errors import RecipeError, StorageUnreachable
 from marco_data.execute import Silent
-from marco_data.filesystems import filesystem_of, opened
+from marco_data.filesystems import RemoteFile, filesystem_of, opened, remote_file
 from marco_data.prune import find
 from marco_data.s3 import S3
 from marco_data.storage import Storage
@@ -235,6 +235,9 @@ def test_credentials_that_were_renewed_in_their_file_are_read_again(
         assert "secret-FIRST" not in str(told.value)
         write("SECOND")
         assert storage.read_many(["a.json", "b.json", "c.json"]) == [b"1", b"2", b"3"]
+        server.good_key = "THIRD"
+        write("THIRD")
+        assert RemoteFile(storage.uri("a.json"), 1) == remote_file(storage.uri("a.json"))  # a HEAD, which names no code
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ job is sent again when its cluster is gone. Secrets are names of variables that 
 refused wherever one could be given.
 """
 
+import calendar
 import getpass
 import os
 import re
@@ -24,6 +25,7 @@ from marco_data.storage import Storage, canonical_json
 
 FOLDER = "runs/jobs"
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+WHEN = "%Y%m%dT%H%M%SZ"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -38,7 +40,7 @@ def make_order(
     for name, value in sorted(given.items()):
         if value is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
-    when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    when = time.strftime(WHEN, time.gmtime())
     metadata = {
         MARK: __version__,
         "recipe": recipe.digest,
@@ -71,9 +73,12 @@ def entrypoint(words: Sequence[str], env: Sequence[str] = ()) -> str:
 
 def again(order: Order) -> Order:
     """The same job under a new name: a cluster takes no name twice."""
-    stem = order.name.rpartition("-")[0] if re.fullmatch(r".*-\d{8}T\d{6}Z", order.name) else order.name
-    when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    return Order(f"{stem}-{when}", order.entrypoint, {**order.metadata, "again": order.name}, order.env)
+    named = re.fullmatch(r"(.*)-(\d{8}T\d{6}Z)", order.name)
+    when = time.time()
+    if named:  # a job may be stopped and sent again within its first second
+        when = max(when, calendar.timegm(time.strptime(named[2], WHEN)) + 1)
+    name = f"{named[1] if named else order.name}-{time.strftime(WHEN, time.gmtime(when))}"
+    return Order(name, order.entrypoint, {**order.metadata, "again": order.name}, order.env)
 
 
 def check_env(names: Sequence[str]) -> tuple[str, ...]:

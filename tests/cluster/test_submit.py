@@ -151,6 +151,12 @@ def test_a_job_is_stopped_and_a_second_of_the_same_recipe_joins_it(site: Path, t
         assert marco("jobs", "stop", name, "--address", server.address).code == 0
         (listed,) = marco("jobs", "list", "--address", server.address, "--json").lines
         assert listed["status"] == "STOPPED"
+        again = marco("jobs", "resume", name, *words[:4])
+        assert (again.code, len(server.asked)) == (0, 2), again.err
+        joined = marco("jobs", "resume", name, *words[:4])
+        assert joined.out == again.out
+        assert f"nothing sent: {again.out.strip()} is building this recipe" in joined.err
+        assert len(server.asked) == 2
 
 
 def write_sleeper(folder: Path) -> Path:
@@ -284,6 +290,11 @@ def test_what_is_wrong_is_told_before_anything_is_sent(words: list[str], says: s
     assert done.code in (1, 2)
     assert says in done.err
     assert "pw" not in done.err
+
+
+def test_logs_are_followed_on_a_cluster_or_read_from_a_root(tmp_path: Path):
+    done = marco("jobs", "logs", "a-3-1", "--follow", "--root", tmp_path)
+    assert (done.code, "one of them" in done.err) == (2, True)
 
 
 def test_what_tasks_left_in_the_root_moves_no_terminal(tmp_path: Path):
