@@ -253,7 +253,9 @@ def _sources(manifest: Values) -> str:
         else:
             licence = given["licence"] or "not stated"
         rows.append((source, licence, read["files"], read["broken"], row[READ] + row[GENERATED], row[KEPT]))
-    return table(("source", "licence", "files", "broken", "documents", "kept"), rows)
+    places = [f"- {name(place)}" for place in sorted({place for at in manifest["read_at"].values() for place in at})]
+    listed = "\nRead from a hub at these commits:\n\n" + "\n".join(places) + "\n" if places else ""
+    return table(("source", "licence", "files", "broken", "documents", "kept"), rows) + listed
 
 
 def _documents(manifest: Values) -> str:

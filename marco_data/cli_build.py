@@ -163,7 +163,7 @@ def _build(
     if moving := resolved.unpinned:
         say(
             f"note: {len(moving):,} paths on a hub name no commit, {moving[0]} first: their content is recorded, but "
-            "may be another tomorrow; `hf://datasets/ORG/NAME@` and 40 hex digits name one for good"
+            "may be another tomorrow; `marco-data recipe pin RECIPE --write` names the commits of now"
         )
     _check_inputs(dataset)
     executor = _executor(machines, dataset)

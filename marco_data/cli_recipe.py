@@ -1,4 +1,4 @@
-"""The commands `init` and `recipe diff`, `show` and `schema`: recipes are written, compared and shown, never built."""
+"""The commands `init` and `recipe diff`, `show`, `pin` and `schema`: recipes are written and compared, never built."""
 
 import json
 import sys
@@ -14,9 +14,10 @@ from marco_data.errors import RecipeError
 from marco_data.options import Fields, Json
 from marco_data.plan import SKIP
 from marco_data.recipe_changes import GONE, RecipeDiff, by_status, compare
+from marco_data.recipe_pins import find_pins, write_pins
 from marco_data.recipe_schema import recipe_schema
 from marco_data.recipe_start import Wanted, look_at, recipe_yaml, write_recipe
-from marco_data.recipe_text import ABSENT, DEFAULT, Difference, flow, leaves, read_recipe, yaml_of
+from marco_data.recipe_text import ABSENT, DEFAULT, Difference, flow, leaves, read_recipe, shown, yaml_of
 from marco_data.report import program
 from marco_data.tokenizer import END_OF_DOCUMENT
 
@@ -102,6 +103,32 @@ def show(
             ensure_ascii=False,
         )
     )
+
+
+@recipe.command("pin")
+def pin(
+    which: Annotated[str, Which],
+    write: Annotated[
+        bool, typer.Option("--write", help="Change the recipe's files; default: show what would be.")
+    ] = False,
+    json_output: Json = False,
+) -> None:
+    """Find hub paths (hf://) that name no commit, and the commit that each has now: a build of it can be repeated.
+
+    Example:  marco-data recipe pin my-recipe.yaml --write
+    """
+    pins = find_pins(file_of(which))
+    if write:
+        write_pins(pins)
+    for found in pins:
+        if json_output:
+            print(json.dumps(asdict(found) | {"file": str(found.file)}, ensure_ascii=False))
+        else:
+            print(f"{shown(found.file)}:{found.line}: {found.path} -> {found.pinned}")
+    if not pins:
+        say("every path on a hub names a commit")
+    elif not write:
+        say(f"nothing is written; with --write, {len({found.file for found in pins})} files are changed")
 
 
 @recipe.command("schema")

@@ -6,7 +6,6 @@ RecipeError that names file, line, key and remedy. Paths inside a recipe are rel
 
 import difflib
 import importlib
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +19,7 @@ from marco_data.dedup import REASONS, DropDuplicates
 from marco_data.errors import RecipeError
 from marco_data.frames import Frames
 from marco_data.generation.entry import Entries, Model, change_prompt_paths
+from marco_data.hub import is_pinned
 from marco_data.languages import know, new_languages
 from marco_data.languages.codes import ByCode, Codes
 from marco_data.mix import MixturePart, parse_tokens, parts_by_source
@@ -162,9 +162,6 @@ class ShardSection(Section):
     bytes: Annotated[int, Field(ge=1)] = 64 * MIB
     tokens: Annotated[int, BeforeValidator(_budget), Field(ge=1)] = 512_000_000
     max_document_bytes: Annotated[int, Field(ge=1)] = 16 * MIB
-
-
-_COMMIT = re.compile(r"^hf://(?:datasets/)?[^/@]+/[^/@]+@[0-9a-f]{40}(?:/|$)")
 
 
 class RemoveSection(Section):
@@ -324,7 +321,7 @@ class Recipe(Section):
         found: list[str] = []
 
         def look(path: Any) -> Any:
-            if isinstance(path, str) and path.startswith("hf://") and not _COMMIT.search(path):
+            if isinstance(path, str) and path.startswith("hf://") and not is_pinned(path):
                 found.append(path)
             return path
 

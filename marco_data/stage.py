@@ -20,6 +20,7 @@ from marco_data.dataset import Context, Dataset
 from marco_data.errors import RecipeError
 from marco_data.execute import Failure, Run
 from marco_data.generation.accounting import RequestCount, unbalanced_requests
+from marco_data.hub import commits
 from marco_data.mix import Allocation, PartTotal, Share
 from marco_data.nodes.generate import Generate, price_of
 from marco_data.nodes.measure import Measure
@@ -121,6 +122,7 @@ class Stage:
     ended: dict[str, dict[str, str]] = field(default_factory=dict)
     prices: dict[str, dict[str, float | None]] = field(default_factory=dict)
     sample: float = 1.0
+    read_at: dict[str, list[str]] = field(default_factory=dict)  # source -> repositories of a hub at their commits
 
     @property
     def whole(self) -> bool:
@@ -195,6 +197,7 @@ class Stage:
             ended=raw.get("ended", {}),
             prices=raw.get("prices", {}),
             sample=raw.get("sample", 1.0),
+            read_at=raw.get("read_at", {}),
         )
 
 
@@ -238,6 +241,7 @@ def finish(recipe: Recipe, dataset: Dataset, run: Run, storage: Storage) -> Stag
         ended={node.scope: node.planned(context)[1] for node in writers},
         prices={node.model.named: asdict(price_of(node.pool)) for node in writers if node.pool is not None},
         sample=min([node.sample for node in dataset.nodes if isinstance(node, Measure)], default=1.0),
+        read_at=_read_at(dataset),
     )
     blend = _write_blend(stage, dataset, storage) if stage.complete else None
     storage.replace(f"{folder}/manifest.json", stage.to_json())
@@ -250,6 +254,13 @@ def finish(recipe: Recipe, dataset: Dataset, run: Run, storage: Storage) -> Stag
         storage.replace(f"stages/{name}.json", pointer)
     end_state(storage, recipe, folder)
     return stage
+
+
+def _read_at(dataset: Dataset) -> dict[str, list[str]]:
+    """The commits at which the files of sources on a hub were listed."""
+    listed = [named for node in dataset.nodes if isinstance(node, Measure) for named in node.known_files.items()]
+    found = {name: commits({file.uri for file in files}) for name, files in sorted(listed)}
+    return {name: places for name, places in found.items() if places}
 
 
 def _files(run: Run) -> dict[str, dict[str, int]]:

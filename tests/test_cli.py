@@ -64,6 +64,7 @@ SURFACE = {
     "recipe": set(),
     "recipe diff": {"--json"},
     "recipe show": {"--resolved", "--json"},
+    "recipe pin": {"--write", "--json"},
     "recipe schema": {"--out", "--part", "--languages-from"},
     "init": {
         *("--languages", "--budget", "--tokenizer", "--input", "--field", "--end-of-document", "--family", "--stage"),

@@ -9,9 +9,11 @@ Reads of a file: 2 MiB for its digest (all of it with `verify`), the footer of a
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import Any, Literal
 
@@ -20,6 +22,7 @@ import xxhash
 from marco_data import languages as language_codes
 from marco_data.errors import RecipeError, RetryableError
 from marco_data.filesystems import FileSystem
+from marco_data.hub import hub_path, is_busy, is_pinned, pinned, without_commit
 from marco_data.sources import parquet
 from marco_data.sources.source import Format, Slice, Source, SourceFile
 from marco_data.sources.stream import open_filesystem, version_of
@@ -28,6 +31,8 @@ DIGEST_END_BYTES = 1 << 20
 # Digests and footers are waits on storage: 16 at a time keep a listing of 10,000 S3 files near a minute.
 STORAGE_THREADS = 16
 TEXT_CUT_MODULUS = 64
+PAUSES = (1.0, 2.0, 4.0, 8.0)
+"""Seconds before a busy hub is asked for its files again."""
 
 Compression = Literal["gz", "zst"] | None
 Cache = MutableMapping[str, Any]
@@ -84,7 +89,8 @@ def list_files(
     declared = None if source.language is None else language_codes.canonical(source.language).code
     found: dict[str, _Found] = {}
     for path in source.paths:
-        for item in _expand(name, source.read, path, declared, languages, options):
+        expanded = partial(_expand, name, source.read, path, declared, languages, options)
+        for item in _patiently(path, expanded):
             found.setdefault(item.fs.unstrip_protocol(item.path), item)
     config = source.row_config()
 
@@ -110,6 +116,18 @@ def list_files(
     return _unique_names(sorted(files, key=lambda f: (f.name, f.size, f.digest)))
 
 
+def _patiently(path: str, listing: Callable[[], Iterable[_Found]]) -> list[_Found]:
+    """A listing, asked for again where a hub is busy; of other storage, and of one that is silent, that is not here."""
+    for pause in PAUSES if hub_path(path) else ():
+        try:
+            return list(listing())
+        except RetryableError as error:
+            if not is_busy(error.__cause__):
+                raise
+        time.sleep(pause)
+    return list(listing())
+
+
 def _unique_names(files: list[SourceFile]) -> list[SourceFile]:
     """Files of two paths may have one name: the second becomes `name#2`, in order of content, not of
     place."""
@@ -130,7 +148,12 @@ def _expand(
     options: Mapping[str, Any],
 ) -> Iterator[_Found]:
     """The files one path of the recipe stands for."""
-    fs, path = open_filesystem(pattern, options)
+    try:
+        fs, path = open_filesystem(pinned(pattern), options)
+    except RetryableError as error:
+        raise RetryableError(f"source `{source_name}`: cannot list {error.message}") from error.__cause__
+    except RecipeError as error:
+        raise RecipeError(f"source `{source_name}`: {error.message}", hint=error.hint) from error
     try:
         root, matched, chosen = _match(fs, path)
     except FileNotFoundError:
@@ -243,11 +266,12 @@ def _nothing(
 
 def _cached_digest(item: _Found, uri: str, cache: Cache | None, *, verify: bool) -> str:
     size, version = int(item.info["size"]), version_of(item.info)
-    key = f"{'all' if verify else 'ends'} {size} {version} {uri}"
+    key = f"{'all' if verify else 'ends'} {size} {version} {without_commit(uri)}"
     if cache is not None and version and key in cache:
         return str(cache[key])
     try:
-        digest = _digest(item.fs, item.path, size, verify=verify)
+        known = {"size": size} if is_pinned(uri) else {}
+        digest = _digest(item.fs, item.path, size, known, verify=verify)
     except RecipeError:
         raise
     except Exception as error:  # storage libraries raise their own kinds
@@ -257,10 +281,10 @@ def _cached_digest(item: _Found, uri: str, cache: Cache | None, *, verify: bool)
     return digest
 
 
-def _digest(fs: FileSystem, path: str, size: int, *, verify: bool) -> str:
+def _digest(fs: FileSystem, path: str, size: int, known: Mapping[str, int], *, verify: bool) -> str:
     """SHA-256 of the size and the file's first and last MiB, or of the size and all of it."""
     digest = hashlib.sha256(f"{size}\n".encode())
-    with fs.open(path, "rb", block_size=DIGEST_END_BYTES) as handle:
+    with fs.open(path, "rb", block_size=DIGEST_END_BYTES, **known) as handle:
         if verify:
             while piece := handle.read(DIGEST_END_BYTES):
                 digest.update(piece)
@@ -305,7 +329,7 @@ def _split_file(file: SourceFile, shard_bytes: int, options: Mapping[str, Any], 
 
 
 def _parquet_slices(file: SourceFile, shard_bytes: int, options: Mapping[str, Any], cache: Cache | None) -> list[Slice]:
-    key = f"groups {file.size} {file.version} {file.uri}"
+    key = f"groups {file.size} {file.version} {without_commit(file.uri)}"
     if cache is not None and file.version and key in cache:
         groups = [(int(plain), int(stored)) for plain, stored in cache[key]]
     else:

@@ -20,6 +20,7 @@ import zstandard
 
 from marco_data.errors import MarcoError, RecipeError, RetryableError
 from marco_data.filesystems import FileSystem, filesystem_of
+from marco_data.hub import is_pinned
 from marco_data.sources.source import SourceFile
 
 CHUNK_BYTES = 1 << 20
@@ -68,14 +69,18 @@ class RawFile(io.RawIOBase):
         self.file = file
         self.trouble: MarcoError | None = None
         self._fs, self._path = open_filesystem(file.uri, storage_options)
+        self._stays = is_pinned(file.uri)
         self.check_unchanged()
+        known = {"size": file.size} if self._stays else {}
         try:
-            self._handle = self._fs.open(self._path, "rb", block_size=4 << 20)
+            self._handle = self._fs.open(self._path, "rb", block_size=4 << 20, **known)
         except Exception as error:
             raise self._retryable(error) from error
 
     def check_unchanged(self) -> None:
         """Raise RetryableError where the file is not the one that was listed any more."""
+        if self._stays:
+            return
         try:
             self._fs.invalidate_cache(self._path)
             info = self._fs.info(self._path)
