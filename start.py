@@ -22,8 +22,10 @@ PYTHON = os.path.join(VENV, "bin", "python")
 CONSTRAINTS = os.path.join(HERE, "constraints.txt")
 ACCEPTED = ((3, 11), (3, 12))
 # A file's fixtures are made once. Files come by name: xdist's own order, those of most tests first, puts the heaviest,
-# which have one or two, at the end, where one process waits for the other.
-IN_PARALLEL = ["-n", "auto", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"]
+# which have one or two, at the end, where one process waits for the other. One process more than there are cores:
+# a third of the time of a test is waiting, for processes that start and for locks that end.
+PROCESSES = str(min(4, (os.cpu_count() or 1) + 1))
+IN_PARALLEL = ["-n", PROCESSES, "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 def main(arguments):

@@ -82,6 +82,7 @@ def left_in_scratch(root: Path) -> int:
     return sum(1 for path in (root / "runs" / "tmp").rglob("*") if path.is_file())
 
 
+@pytest.mark.parametrize("quiet", STAGES[-1:], indirect=True, ids="stage {}".format)
 def test_a_build_killed_at_writes_of_every_kind_goes_on_to_the_same_bytes(quiet: Quiet, tmp_path: Path):
     drawn = random.Random(7)
     writes = each_kind(quiet.writes)
