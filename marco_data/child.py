@@ -1,35 +1,88 @@
-"""A call in a forked copy of this process: what kills the copy leaves this one alive to say so.
+"""Calls that may kill this process or never end: watched in a worker, or made in a forked copy that may be lost.
 
-In: a function without arguments. Out: its answer, or its exception, or `ChildDied`. Costs about ten milliseconds and
-whatever the call loads anew; for the last attempt at documents that killed a worker, never for everyday work.
+A worker whose call is stuck ends itself, with the place on its stderr, and its task is sent again as after any death.
+The last attempt at what killed workers is made in copies. A copy costs about ten milliseconds and whatever the call
+loads anew; no everyday work is done in one.
+
+In: a function without arguments. Out: its answer, or its exception, or `ChildDied`.
 """
 
+import faulthandler
 import os
 import pickle
+import select
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
-from marco_data.errors import RetryableError
+from marco_data.errors import RecipeError, RetryableError
 
 Answer = TypeVar("Answer")
 
+STUCK = "MARCO_DATA_STUCK_AFTER"
+"""The environment variable for `stuck_after`."""
+STUCK_AFTER = 1800.0
+"""Seconds for one call: batches take seconds, pages milliseconds, so that no machine is slow enough to reach it."""
+OF_A_COPY = 1 / 6
+"""A copy's share of that: a batch is halved ten times until the one document is found that is to blame."""
+
+_may_end = False
+
 
 class ChildDied(Exception):
-    """The call ended its process: a segmentation fault, an abort, an exit."""
+    """The call ended its process: a segmentation fault, an abort, an exit; or it did not end in time."""
+
+
+def stuck_after() -> float:
+    """Seconds after which one call of a step, or one page, is taken for stuck; 0 means never."""
+    said = os.environ.get(STUCK)
+    try:
+        seconds = STUCK_AFTER if said is None else float(said)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise RecipeError(f"{STUCK} is `{said}`, not a number of seconds", hint=f"{STUCK}=1800; 0 waits for ever")
+    return seconds
+
+
+def may_end() -> None:
+    """This process is a worker: whoever sent it here sends another where it ends."""
+    global _may_end
+    _may_end = True
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Ends a worker that is in here for too long, also one that is stuck in compiled code; elsewhere does nothing."""
+    seconds = stuck_after() if _may_end else 0.0
+    if not seconds:
+        yield
+        return
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def in_child(call: Callable[[], Answer]) -> Answer:
     """`call()`, away from here. Raises what it raises; ChildDied, or RetryableError where something killed the copy."""
+    seconds = stuck_after() * OF_A_COPY
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(read)
         _answer(call, write)
     os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        data = pipe.read()
+    with os.fdopen(read, "rb", buffering=0) as pipe:
+        data = _all_of(pipe.fileno(), seconds)
+    if data is None:
+        os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
+    if data is None:
+        raise ChildDied(f"did not end in {seconds:,.0f} s")
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
         # Nothing kills itself this way: memory ran out, or somebody meant it. No document is to blame yet.
         raise RetryableError("a child process was killed while it worked on a document; memory may have run out")
@@ -39,6 +92,20 @@ def in_child(call: Callable[[], Answer]) -> Answer:
     if not done:
         raise answer
     return answer  # type: ignore[no-any-return]
+
+
+def _all_of(pipe: int, seconds: float) -> bytes | None:
+    """What comes through a pipe until its other end is closed; None where that takes longer. 0 seconds are any."""
+    until = time.monotonic() + seconds
+    pieces: list[bytes] = []
+    while True:
+        left = max(0.0, until - time.monotonic()) if seconds else None
+        if not select.select([pipe], [], [], left)[0]:
+            return None
+        piece = os.read(pipe, 1 << 20)
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
 
 
 def _answer(call: Callable[[], object], write: int) -> None:

@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection
 from typing import Protocol
 
 from marco_data.alarms import Alarm, Watch
+from marco_data.child import may_end
 from marco_data.cluster.leases import Leases
 from marco_data.dataset import Context, Dataset, Node, Task
 from marco_data.errors import DamagedFile, MarcoError, RecipeError, RetryableError
@@ -185,6 +186,7 @@ def _serve(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_driver, daemon=True).start()
     one_thread_for_tokens()
+    may_end()
     while True:
         task, storage, isolated = pipe.recv()
         try:

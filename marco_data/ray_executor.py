@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from marco_data.child import may_end
 from marco_data.cluster.last_words import LastWords
 from marco_data.cluster.ray_environment import set_ray_environment
 from marco_data.dataset import Node, Task
@@ -326,6 +327,7 @@ def _run_pack(node: Node, pack: bytes, storage: Storage, versions: dict[str, str
         other = {name: (versions[name], here[name]) for name in versions if here[name] != versions[name]}
         raise RecipeError(f"this worker's packages differ from the driver's (driver, worker): {other}", hint=SAME_CODE)
     one_thread_for_tokens()
+    may_end()
     ends = [run_task(replace(task, node=node), storage, isolated=isolated).without_task() for task in unsqueezed(pack)]
     told = squeezed(ends)
     return told if len(told) <= REPLY_BYTES else squeezed([replace(end, record=None) for end in ends])

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict
 
-from marco_data.child import ChildDied, in_child
+from marco_data.child import ChildDied, in_child, watched
 from marco_data.errors import MarcoError, RecipeError, RetryableError, ShardError
 from marco_data.languages import Language
 
@@ -176,7 +176,11 @@ def check_output(step: Step, batch: pa.RecordBatch, output: StepOutput) -> None:
 def run_step(step: Step, bound: BoundStep, batch: pa.RecordBatch, *, isolated: bool = False) -> StepOutput:
     """One checked call of a bound step; a document that makes it raise (or, isolated, die) fails alone."""
     try:
-        output = in_child(lambda: bound(batch)) if isolated else bound(batch)
+        if isolated:
+            output = in_child(lambda: bound(batch))
+        else:
+            with watched():
+                output = bound(batch)
     except (MarcoError, MemoryError, OSError):  # the machine's trouble, not a document's
         raise
     except Exception as error:  # a step's own bug on one document must not take its neighbours along

@@ -1,6 +1,7 @@
 """Steps as a user might write them, which end, refuse or disturb the process they run in: faults on purpose."""
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -19,7 +20,8 @@ class _Reads(Step):
 
 
 class DiesOn(_Reads):
-    """A document with `word` in it kills the process: by a segmentation fault, or by `exit`."""
+    """A document with `word` in it kills the process: by a segmentation fault, by `exit`, or by a regular expression
+    that would end in some ten thousand years and lets no other thread of the process run meanwhile."""
 
     word: str
     by: str = "fault"
@@ -27,7 +29,11 @@ class DiesOn(_Reads):
     def bind(self, language: Language | None, tools: Tools) -> BoundStep:
         def look(batch: pa.RecordBatch) -> StepOutput:
             if any(self.word in text for text in batch["text"].to_pylist()):
-                os.kill(os.getpid(), signal.SIGSEGV) if self.by == "fault" else os._exit(7)
+                if self.by == "fault":
+                    os.kill(os.getpid(), signal.SIGSEGV)
+                elif self.by == "exit":
+                    os._exit(7)
+                re.match("(a+)+$", "a" * 60 + "b")
             return StepOutput()
 
         return look

@@ -14,6 +14,7 @@ from added_languages import values as four_languages
 from roots import digests, environment
 from small_corpus import as_recipe, prose, recipe_values, write_corpus, write_recipe
 
+from marco_data.child import STUCK
 from marco_data.cluster.job_logs import last_words
 from marco_data.dataset import Context, Dataset
 from marco_data.errors import RecipeError
@@ -142,6 +143,17 @@ def test_a_document_that_kills_its_workers_fails_alone(fatal, tmp_path):
     assert results["local"] == results["ray"]
     last = list(last_words(Storage(str(tmp_path / "ray")), job_name()))
     assert any("Segmentation fault" in said and "fatal_steps.py" in said for said in last), last
+
+
+@pytest.mark.slow
+def test_a_document_that_never_ends_fails_alone(corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv(STUCK, "15")
+    word = prose("eng_Latn")[1].split()[20]
+    stuck = {"step": "fatal_steps:DiesOn", "arguments": {"word": word, "by": "never"}}
+    result, stage = build(as_recipe(values(corpus, stuck)), tmp_path, LocalExecutor(2))
+    assert result.failures == []
+    assert stage.balanced
+    assert stage.books.failed == {"dies_on/worker_died": 1}
 
 
 @pytest.mark.parametrize("name", ["2 processes", "ray, 2 workers"])

@@ -113,7 +113,14 @@ class Measure(Node):
         return self.measure(name, source, part, f"{self.folder}/{task.key}", storage, tools)
 
     def measure(self, name: str, source: Source, part: Slice, stem: str, storage: Storage, tools: Tools) -> Outcome:
-        batches = read_slice(part, name, source, max_document_bytes=self.max_document_bytes, batch_rows=self.batch_rows)
+        batches = read_slice(
+            part,
+            name,
+            source,
+            max_document_bytes=self.max_document_bytes,
+            batch_rows=self.batch_rows,
+            isolated=tools.isolated,
+        )
         outcome = self.measure_batches(batches, name, stem, storage, tools)
         files = [f"{name}/{file.name}" for file in part.files]
         return replace(outcome, facts={"source": name, "files": files})

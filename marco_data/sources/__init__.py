@@ -12,6 +12,7 @@ RetryableError.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -68,14 +69,17 @@ def read_slice(
     batch_rows: int = 1000,
     storage_options: Mapping[str, Any] | None = None,
     picks: Sequence[int] | None = None,
+    isolated: bool = False,
 ) -> Iterator[pa.RecordBatch]:
     """The slice's rows in file order, as batches of READ_SCHEMA; memory is bounded by the limits, not by the
     file.
 
     A record of more than `max_document_bytes` raw bytes is a failed row. Batch limits never change a row. `picks`, in
-    ascending order, are the only rows of the slice that are wanted: the first is row 0.
+    ascending order, are the only rows of the slice that are wanted: the first is row 0. `isolated`: pages are parsed in
+    child processes, because something in the slice has killed its worker before.
     """
-    rows = _READERS[piece.format](piece, source_name, source, max_document_bytes, storage_options or {}, picks)
+    read = partial(warc.rows, isolated=isolated) if piece.format == "warc" else _READERS[piece.format]
+    rows = read(piece, source_name, source, max_document_bytes, storage_options or {}, picks)
     return batches(rows, source_name, batch_bytes=batch_bytes, batch_rows=batch_rows)
 
 

@@ -52,6 +52,7 @@ READ_FAILURES = frozenset(
         "read/expands_too_much",
         "read/header_too_large",
         "read/html_extraction_failed",
+        "read/worker_died",
     }
 )
 

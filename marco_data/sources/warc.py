@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from marco_data.child import ChildDied, in_child, watched
+from marco_data.errors import MarcoError
 from marco_data.sources import html, http
 from marco_data.sources.rows import Row, break_id, content_id, failure, keyed_id, picked, utf8
 from marco_data.sources.source import Slice, Source, SourceFile
@@ -35,15 +37,20 @@ def rows(
     limit: int,
     storage_options: Mapping[str, Any],
     picks: Sequence[int] | None = None,
+    *,
+    isolated: bool = False,
 ) -> Iterator[Row]:
-    """Yield a row for each counted record; `limit` bounds a body, in bytes before and after HTTP decoding."""
+    """Yield a row for each counted record; `limit` bounds a body, in bytes before and after HTTP decoding.
+
+    `isolated`: pages are reduced to their text in child processes, because one of them may have killed a worker.
+    """
     (file,) = piece.files
     with RawFile(file, storage_options) as raw:
         for position, rec in picked(enumerate(counted(raw, limit + http.HEADER_BYTES)), picks):
             if isinstance(rec, Broken):
                 yield failure(file, break_id(file, position), position, rec.reason)
             else:
-                yield _row(rec, file, source_name, source, position, limit)
+                yield _row(rec, file, source_name, source, position, limit, isolated)
         raw.check_unchanged()
 
 
@@ -144,7 +151,9 @@ def _headers(stream: _Unpacked) -> dict[str, str]:
     return http.parse_headers(lines, "utf-8")
 
 
-def _row(rec: _Record, file: SourceFile, source_name: str, source: Source, position: int, limit: int) -> Row:
+def _row(
+    rec: _Record, file: SourceFile, source_name: str, source: Source, position: int, limit: int, isolated: bool
+) -> Row:
     key = rec.headers.get("warc-record-id")
     url = rec.headers.get("warc-target-uri", "").strip("<>") or source.url
     row = Row(
@@ -164,18 +173,27 @@ def _row(rec: _Record, file: SourceFile, source_name: str, source: Source, posit
     elif rec.cut or len(body.data) > limit:
         row.failed, row.head = "read/document_too_large", body.data[:HEAD_BYTES]
     else:
-        _judge(row, body)
+        _judge(row, body, isolated)
     return row
 
 
-def _judge(row: Row, body: http.Body) -> None:
+def _judge(row: Row, body: http.Body, isolated: bool) -> None:
     """Set the row's text, or why there is none."""
     if body.status is not None and body.status >= 400:
         row.reason, row.measured = "read/http_error", float(body.status)
         return
     if body.media_type in _HTML_TYPES or (not body.media_type and html.looks_like_html(body.data)):
         try:
-            text = html.extract(body.data, body.charset)
+            if isolated:
+                text = in_child(lambda: html.extract(body.data, body.charset))
+            else:
+                with watched():
+                    text = html.extract(body.data, body.charset)
+        except MarcoError:  # memory ran out, which is no page's fault
+            raise
+        except ChildDied:
+            row.failed, row.head = "read/worker_died", body.data[:HEAD_BYTES]
+            return
         except Exception:  # what a parser can raise on a hostile page is not a closed list
             row.failed, row.head = "read/html_extraction_failed", body.data[:HEAD_BYTES]
             return

@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import time
 import zlib
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import xxhash
 import zstandard
 from warcio.archiveiterator import ArchiveIterator
 
-from marco_data.sources import READ_REASONS, packages_of
+from marco_data.child import STUCK
+from marco_data.sources import READ_REASONS, html, packages_of
 from marco_data.sources.html import decode, extract
 
 SENTENCE = "The committee met on Tuesday morning and agreed to publish the minutes before the end of the month. "
@@ -193,6 +195,29 @@ def test_a_page_is_extracted_alike_whatever_came_before() -> None:
 def test_a_page_the_extractor_cannot_bear_fails_alone(read, record, tmp_path: Path) -> None:
     (tmp_path / "a.warc").write_bytes(record(b"<br>" * 300_000, headers=HTML) + record(PAGE, headers=HTML, number=2))
     assert read(tmp_path).column("failed").to_pylist() == ["read/html_extraction_failed", None]
+
+
+def test_a_page_that_kills_the_extractor_fails_alone_where_pages_are_isolated(
+    read, record, tmp_path: Path, monkeypatch
+) -> None:
+    def fragile(body: bytes, charset: str | None) -> str:
+        if b"deadly" in body:
+            os.abort()
+        if b"endless" in body:
+            time.sleep(3600)
+        return extract(body, charset)
+
+    pages = [PAGE, PAGE.replace(b"Minutes", b"deadly"), PAGE.replace(b"Minutes", b"endless"), PAGE]
+    data = b"".join(record(page, headers=HTML, number=n) for n, page in enumerate(pages, 1))
+    (tmp_path / "a.warc").write_bytes(data)
+    whole = read(tmp_path)
+    monkeypatch.setattr(html, "extract", fragile)
+    monkeypatch.setenv(STUCK, "12")
+    rows = read(tmp_path, limits={"isolated": True})
+    assert rows.column("failed").to_pylist() == [None, "read/worker_died", "read/worker_died", None]
+    assert rows.column("id") == whole.column("id")
+    fine = [0, 3]
+    assert rows.take(fine) == whole.take(fine)
 
 
 def test_what_shapes_the_text_of_pages_is_named() -> None:

@@ -1,0 +1,81 @@
+"""Calls away from here, and calls that are watched: what kills or never ends is told, all else is as it was."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from marco_data.child import STUCK, STUCK_AFTER, ChildDied, in_child, stuck_after, watched
+from marco_data.errors import RecipeError, RetryableError, ShardError
+
+
+def never() -> None:
+    re.match("(a+)+$", "a" * 60 + "b")
+
+
+def test_an_answer_is_as_it_was_and_so_is_an_error():
+    large = os.urandom(5 << 20)
+    assert in_child(lambda: large) == large
+    with pytest.raises(ShardError, match="of its own"):
+        in_child(lambda: (_ for _ in ()).throw(ShardError("of its own")))
+
+
+@pytest.mark.parametrize("ends", [lambda: os._exit(3), lambda: os.kill(os.getpid(), signal.SIGSEGV), os.abort])
+def test_what_ends_the_copy_is_told(ends):
+    with pytest.raises(ChildDied, match="ended with status"):
+        in_child(ends)
+
+
+def test_a_copy_that_is_killed_from_outside_is_nobodys_fault():
+    with pytest.raises(RetryableError, match="memory may have run out"):
+        in_child(lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def test_a_copy_that_never_ends_is_ended(monkeypatch):
+    monkeypatch.setenv(STUCK, "3")
+    started = time.monotonic()
+    with pytest.raises(ChildDied, match="did not end in"):
+        in_child(never)
+    assert time.monotonic() - started < 60
+
+
+def test_a_worker_that_is_stuck_ends_itself_and_says_where():
+    script = "from test_child import *; from marco_data.child import may_end; may_end()\nwith watched(): {}"
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    for call, code in (("never()", 1), ("pass", 0)):
+        done = subprocess.run(
+            [sys.executable, "-c", script.format(call)],
+            env=os.environ | {STUCK: "1", "PYTHONPATH": paths},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == code, done.stderr
+        assert ("in never" in done.stderr) == bool(code)
+
+
+def test_what_is_no_worker_is_not_watched(monkeypatch):
+    monkeypatch.setenv(STUCK, "0.05")
+    monkeypatch.setattr("marco_data.child._may_end", False)
+    with watched():
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize(("said", "seconds"), [(None, STUCK_AFTER), ("60", 60.0), ("0", 0.0)])
+def test_the_time_is_the_users(said, seconds, monkeypatch):
+    monkeypatch.delenv(STUCK, raising=False)
+    if said:
+        monkeypatch.setenv(STUCK, said)
+    assert stuck_after() == seconds
+
+
+@pytest.mark.parametrize("said", ["half an hour", "-1", "nan", "inf", ""])
+def test_a_time_that_is_none_is_told(said, monkeypatch):
+    monkeypatch.setenv(STUCK, said)
+    with pytest.raises(RecipeError, match="not a number of seconds"):
+        stuck_after()
