@@ -1,8 +1,8 @@
 """HTML bytes to the page's main text: the one file that knows trafilatura.
 
 In: a body and the charset its HTTP header names. Out: text, maybe empty. Deterministic for given versions of
-PACKAGES: no network, no clock, no cache between pages. Bounded by size and number of tags, not by time, because a
-time limit would make the result depend on the machine (that of `marco_data.child` is thousands of times what a page takes).
+PACKAGES: no network, no clock, no cache between pages. Bounded by size and number of tags, not by time,
+because a time limit would make the result depend on the machine (what never ends: `marco_data.child`).
 """
 
 import codecs
