@@ -28,6 +28,9 @@ STUCK_AFTER = 1800.0
 OF_A_COPY = 1 / 6
 """A copy's share of that: a batch is halved ten times until the one document is found that is to blame."""
 
+STDERR = 2
+"""As a number: what stands for it in Python may have none."""
+
 _may_end = False
 
 
@@ -60,7 +63,7 @@ def watched() -> Iterator[None]:
     if not seconds:
         yield
         return
-    faulthandler.dump_traceback_later(seconds, exit=True)
+    faulthandler.dump_traceback_later(seconds, exit=True, file=STDERR)
     try:
         yield
     finally:

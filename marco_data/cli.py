@@ -181,7 +181,7 @@ def plan(
     dataset = reachable(plan_of(resolved, sample, verify), Machines(pools=pools), Storage(root))
     if compare:
         raise typer.Exit(compare_plan(resolved, dataset, Storage(root), documents, by_language, json_output))
-    sources = plan_sources(dataset, resolved.part_of)
+    sources = plan_sources(dataset, resolved.part_of, Storage(root))
     all_there = all(s.problem is None for s in sources)
     before = find_stage(Storage(root), resolved.family, resolved.stage)
     done: dict[str, Sequence[Record]] = {}

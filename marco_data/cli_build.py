@@ -51,7 +51,7 @@ from marco_data.report import budget_note, print_built, program, stats_object, t
 from marco_data.report_evidence import tell_alarms
 from marco_data.report_slow import tell_slow
 from marco_data.run_state import Announced
-from marco_data.sources import check_fields
+from marco_data.sources import check_fields, found_before
 from marco_data.stage import Stage, finish, load_stage
 from marco_data.step import Tools
 from marco_data.steps.remove import read_list
@@ -165,7 +165,7 @@ def _build(
             f"note: {len(moving):,} paths on a hub name no commit, {moving[0]} first: their content is recorded, but "
             "may be another tomorrow; `marco-data recipe pin RECIPE --write` names the commits of now"
         )
-    _check_inputs(dataset)
+    _check_inputs(dataset, storage)
     executor = _executor(machines, dataset)
     announced = None if only else Announced.of(resolved, dataset.nodes, storage)
     with announced.living() if announced else nullcontext():
@@ -263,12 +263,16 @@ def reachable(dataset: Dataset, machines: Machines, storage: Storage | None = No
     return reached(dataset, pools, limits, {} if storage is None else load_attempts(storage))
 
 
-def _check_inputs(dataset: Dataset) -> None:
-    """Wrong paths and wrong column names are told before anything runs."""
+def _check_inputs(dataset: Dataset, storage: Storage) -> None:
+    """Wrong paths and wrong column names are told before anything runs; what it takes to know them is kept."""
     measure = dataset.node("measure")
     assert isinstance(measure, Measure)
     for name, source in measure.sources.items():
+        measure.found[name] = found = found_before.load(storage, source)
         files = measure.files(name)
+        if any("://" in path for path in source.paths):
+            measure.slices(name)  # the footers of Parquet files
+            found_before.save(storage, source, found)
         seen: set[str] = set()
         for file in files:
             if file.format not in seen:

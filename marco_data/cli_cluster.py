@@ -113,7 +113,7 @@ def _built(recipe: Recipe, machines: Machines, storage: Storage) -> str | None:
         before = find_stage(storage, recipe.family, recipe.stage)
         if before is None or not before.complete:
             return None
-        sources = plan_sources(dataset, recipe.part_of)
+        sources = plan_sources(dataset, recipe.part_of, storage)
         nodes = plan_nodes(dataset, storage, before, all(s.problem is None for s in sources))
     except Exception as error:  # each store's library raises its own where the rights are the nodes' alone
         say(f"note: what is built cannot be told from here ({error}); the job itself builds only what is not")

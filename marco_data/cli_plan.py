@@ -52,7 +52,7 @@ def compare_plan(
     found = so_far(dataset, storage, {})
     if "shards" not in found.records:
         raise RecipeError("this plan is not built in this root", hint="marco-data build-stage makes what is compared")
-    problems = {s.source: s.problem for s in plan_sources(dataset, recipe.part_of) if s.problem is not None}
+    problems = {s.source: s.problem for s in plan_sources(dataset, recipe.part_of, storage) if s.problem is not None}
     looked = look(recipe, dataset, problems, documents or DOCUMENTS)
     foretold = estimates(dataset, storage, {}, [], looked)[0] if recipe.generate else []
     expected = expect(recipe, dataset, storage, looked, Taken(tuple(foretold)), afresh=True)

@@ -16,6 +16,7 @@ from marco_data.execute import manifest_name
 from marco_data.nodes.measure import Measure
 from marco_data.record_table import records_of
 from marco_data.records import Record, found_records
+from marco_data.sources import found_before
 from marco_data.stage import Stage
 from marco_data.step import Tools
 from marco_data.storage import Storage
@@ -72,13 +73,14 @@ class SourcePlan:
     problem: str | None = None
 
 
-def plan_sources(dataset: Dataset, part_of: dict[str, str]) -> list[SourcePlan]:
+def plan_sources(dataset: Dataset, part_of: dict[str, str], storage: Storage) -> list[SourcePlan]:
     """The files of each source as they are now; a source that cannot be reached from here says why."""
     measure = dataset.node("measure")
     assert isinstance(measure, Measure)
     rows = []
     for name in sorted(measure.sources):
         try:
+            measure.found[name] = found_before.load(storage, measure.sources[name])
             files = measure.files(name)
         except (MarcoError, OSError, ImportError, ValueError) as error:
             problem = error.message if isinstance(error, MarcoError) else f"{type(error).__name__}: {error}"

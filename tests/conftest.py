@@ -8,6 +8,7 @@ import fsspec
 import pytest
 from hypothesis import settings
 
+from marco_data import child
 from marco_data.languages import know
 from marco_data.s3 import S3
 
@@ -21,6 +22,12 @@ def shipped_languages() -> Iterator[None]:
     """What a recipe of one test adds to the languages, the next test does not know."""
     yield
     know(())
+
+
+@pytest.fixture(autouse=True)
+def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster in threads of this process makes no worker of it, which might end itself."""
+    monkeypatch.setattr(child, "_may_end", False)
 
 
 @pytest.fixture(scope="session")

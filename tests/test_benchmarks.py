@@ -135,6 +135,7 @@ def test_an_environment_is_built_once_and_another_list_is_another_environment(tm
         Environment("peer", (), alone=("no such requirement",)).python(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_profile_accounts_for_the_whole_pass_and_the_report_shows_it():
     lines = profile(megabytes=0.05)
     shares = [line.share for line in lines if line.share is not None]

@@ -1,17 +1,27 @@
 """Calls away from here, and calls that are watched: what kills or never ends is told, all else is as it was."""
 
+import faulthandler
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from marco_data.child import STUCK, STUCK_AFTER, ChildDied, in_child, stuck_after, watched
 from marco_data.errors import RecipeError, RetryableError, ShardError
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Without pytest's own pages on where a process died."""
+    faulthandler.disable()
+    yield
+    faulthandler.enable()
 
 
 def never() -> None:
@@ -26,7 +36,7 @@ def test_an_answer_is_as_it_was_and_so_is_an_error():
 
 
 @pytest.mark.parametrize("ends", [lambda: os._exit(3), lambda: os.kill(os.getpid(), signal.SIGSEGV), os.abort])
-def test_what_ends_the_copy_is_told(ends):
+def test_what_ends_the_copy_is_told(ends, quiet):
     with pytest.raises(ChildDied, match="ended with status"):
         in_child(ends)
 

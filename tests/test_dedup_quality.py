@@ -51,6 +51,7 @@ def test_every_bin_of_true_similarity_reaches_its_goal(measured):
     assert pairs.precision(removals).share == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", [0.6, 0.9])
 def test_another_threshold_misses_the_goals(threshold):
     told, _ = planted(DropDuplicates(threshold=threshold, hashes=128), ["eng_Latn", "zho_Hans", "tha_Thai"])

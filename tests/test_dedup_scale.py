@@ -184,6 +184,7 @@ def test_only_a_node_whose_tasks_grow_with_the_documents_spreads_over_a_cluster(
     assert [wide.moving_hours, alone.moving_hours] == pytest.approx([2e12 / 1e10 / 3600, 2e12 / 1e9 / 3600])
 
 
+@pytest.mark.slow
 def test_a_small_run_finds_what_was_planted_and_a_page_is_made_of_it(tmp_path):
     one = corpus(tmp_path, 2_000, 1)
     made = make(one)

@@ -89,6 +89,7 @@ def reference(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return digests(root)
 
 
+@pytest.mark.slow
 def test_workers_elsewhere_know_the_languages_that_a_recipe_adds(tmp_path):
     recipe = load_recipe(write_recipe(tmp_path / "r.yaml", four_languages(tmp_path)))
     for name, executor in (("here", LocalExecutor()), ("ray", RayExecutor(workers=2))):
@@ -98,7 +99,10 @@ def test_workers_elsewhere_know_the_languages_that_a_recipe_adds(tmp_path):
     assert digests(tmp_path / "ray") == digests(tmp_path / "here")
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in ("ray, 1 worker", "ray, 4 workers") else n for n in EXECUTORS],
+)
 def test_every_executor_writes_the_same_bytes(name, corpus, reference, tmp_path):
     build(as_recipe(values(corpus)), tmp_path, EXECUTORS[name]())
     assert digests(tmp_path) == reference

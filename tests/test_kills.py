@@ -126,6 +126,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(seed, home, recipe, reference, t
     check_root(tmp_path, reference)
 
 
+@pytest.mark.slow
 def test_workers_do_not_outlive_a_killed_driver(home, recipe, reference, tmp_path):
     process = start(home, recipe, tmp_path, "--executor", "local", "--workers", "2")
     below = kill_after(process, tmp_path, 3, 0.05)
@@ -135,7 +136,8 @@ def test_workers_do_not_outlive_a_killed_driver(home, recipe, reference, tmp_pat
     check_root(tmp_path, reference)
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
 def test_killed_worker_processes_cost_nothing_but_their_time(seed, home, recipe, reference, tmp_path):
     moment = random.Random(seed)
     process = start(home, recipe, tmp_path, "--executor", "local", "--workers", "2")

@@ -36,7 +36,7 @@ def test_before_anything_is_built_only_the_reading_is_known(tmp_path: Path):
 
 def test_the_files_of_each_source_are_counted(tmp_path: Path):
     values = recipe_values(write_corpus(tmp_path / "in"))
-    books, web = plan_sources(dataset_of(values), as_recipe(values).part_of)
+    books, web = plan_sources(dataset_of(values), as_recipe(values).part_of, Storage(str(tmp_path / "out")))
     assert (books.source, books.part, books.files, books.problem) == ("books", "books", 1, None)
     assert (web.files, web.bytes) == (3, sum(p.stat().st_size for p in (tmp_path / "in" / "web").iterdir()))
 
@@ -45,7 +45,7 @@ def test_a_source_that_is_not_here_is_a_line_of_the_plan_and_no_error(tmp_path: 
     values = recipe_values(write_corpus(tmp_path / "in"))
     values["sources"]["web"]["paths"] = [str(tmp_path / "elsewhere" / "*.jsonl")]
     dataset = dataset_of(values)
-    web = plan_sources(dataset, as_recipe(values).part_of)[1]
+    web = plan_sources(dataset, as_recipe(values).part_of, Storage(str(tmp_path / "out")))[1]
     assert web.files is None
     assert "no file to read at" in web.problem
     nodes = plan_nodes(dataset, Storage(str(tmp_path / "out")), None, reachable=False)

@@ -25,7 +25,7 @@ from marco_data.filesystems import FileSystem
 from marco_data.hub import hub_path, is_busy, is_pinned, pinned, without_commit
 from marco_data.sources import parquet
 from marco_data.sources.source import Format, Slice, Source, SourceFile
-from marco_data.sources.stream import open_filesystem, version_of
+from marco_data.sources.stream import content_version, open_filesystem, version_of
 
 DIGEST_END_BYTES = 1 << 20
 # Digests and footers are waits on storage: 16 at a time keep a listing of 10,000 S3 files near a minute.
@@ -82,8 +82,9 @@ def list_files(
     """Every file of the source, sorted by name. RecipeError where a path matches nothing.
 
     `languages` (canonical codes) selects among the values of `{language}`; None takes all, and then an
-    unknown one is an error. `cache` keeps digests of unchanged files between calls (keys and values are
-    JSON). `verify` digests all bytes: another digest, thus another identity, than that of both ends.
+    unknown one is an error. `cache` keeps between calls the digests of files whose listing says what version their
+    content is (keys and values are JSON). `verify` digests all bytes: another digest, thus another identity, than
+    that of both ends.
     """
     options = storage_options or {}
     declared = None if source.language is None else language_codes.canonical(source.language).code
@@ -265,7 +266,7 @@ def _nothing(
 
 
 def _cached_digest(item: _Found, uri: str, cache: Cache | None, *, verify: bool) -> str:
-    size, version = int(item.info["size"]), version_of(item.info)
+    size, version = int(item.info["size"]), content_version(item.info)
     key = f"{'all' if verify else 'ends'} {size} {version} {without_commit(uri)}"
     if cache is not None and version and key in cache:
         return str(cache[key])
@@ -329,12 +330,12 @@ def _split_file(file: SourceFile, shard_bytes: int, options: Mapping[str, Any], 
 
 
 def _parquet_slices(file: SourceFile, shard_bytes: int, options: Mapping[str, Any], cache: Cache | None) -> list[Slice]:
-    key = f"groups {file.size} {file.version} {without_commit(file.uri)}"
-    if cache is not None and file.version and key in cache:
+    key = f"groups {file.digest}"
+    if cache is not None and key in cache:
         groups = [(int(plain), int(stored)) for plain, stored in cache[key]]
     else:
         groups = parquet.row_groups(file, options)
-        if cache is not None and file.version:
+        if cache is not None:
             cache[key] = groups
     slices: list[Slice] = []
     start = plain_bytes = stored_bytes = 0

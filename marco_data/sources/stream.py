@@ -50,10 +50,17 @@ def open_filesystem(uri: str, storage_options: Mapping[str, Any]) -> tuple[FileS
     return filesystem_of(uri, "cannot read", **storage_options)
 
 
+def content_version(info: Mapping[str, Any]) -> str:
+    """What a file has as long as its content stays: ETag or blob id; empty where its storage names none."""
+    return next((str(info[key]) for key in ("ETag", "etag", "blob_id") if info.get(key) is not None), "")
+
+
 def version_of(info: Mapping[str, Any]) -> str:
     """What tells a rewritten file of equal size apart: ETag, blob id or modification time, whichever there
     is."""
-    for key in ("ETag", "etag", "blob_id", "mtime", "LastModified", "last_modified", "created"):
+    if version := content_version(info):
+        return version
+    for key in ("mtime", "LastModified", "last_modified", "created"):
         value = info.get(key)
         if value is not None:  # listings and lookups of one filesystem may give a time in different types
             return str(value.timestamp() if isinstance(value, datetime) else value)

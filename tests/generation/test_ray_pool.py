@@ -292,6 +292,7 @@ class Asks(Node):
         return Outcome(facts=facts)
 
 
+@pytest.mark.slow
 def test_tasks_on_other_workers_are_answered_while_an_engine_is_killed(ray, tmp_path):
     journal = tmp_path / "journal"
     two = pool(replicas=2, engine={"seconds": 0.2, "journal": str(journal)})
@@ -318,6 +319,7 @@ def test_tasks_on_other_workers_are_answered_while_an_engine_is_killed(ray, tmp_
     assert not any(Path(f"/proc/{process}").exists() for process, _ in asked)
 
 
+@pytest.mark.slow
 def test_a_request_that_kills_every_engine_is_told_with_the_engines_last_words(ray):
     engines = start_pool(pool(), "any", REVISION, 512, engine=FAKE)
     try:
