@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import random
 import resource
 import statistics
 import subprocess
@@ -16,16 +17,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import s3fs
 
-from marco_data.filesystems import opened
+from marco_data.filesystems import opened, remote_file
 from marco_data.storage import Storage
+from marco_data.train.batches import READ_AT_ONCE
 
 BLOCK = 1 << 20
+SAMPLE = 4 * 4096
+"""Bytes of a sample of 4,096 tokens."""
 SMALL = b'{"record": 1}\n' * 100
 OURS, STOCK = "ours", "s3fs"
 
@@ -70,6 +75,22 @@ def read(root: str, sizes: Sizes, who: str) -> None:
     assert total == sizes.megabytes * BLOCK, total
 
 
+def read_samples(root: str, sizes: Sizes, who: str) -> None:
+    """As a trainer does: stretches of SAMPLE bytes anywhere in a shard, as many as there are records."""
+    place = f"{root}/ours/shard.00000000.bin"
+    drawn = random.Random(7)
+    starts = [drawn.randrange(sizes.megabytes * BLOCK - SAMPLE) for _ in range(sizes.records)]
+    begin()
+    if who == OURS:
+        file = remote_file(place)
+        with ThreadPoolExecutor(READ_AT_ONCE) as threads:
+            found = sum(len(data) for data in threads.map(lambda at: file.read(at, at + SAMPLE), starts))
+    else:
+        ends = [at + SAMPLE for at in starts]
+        found = sum(map(len, s3fs.S3FileSystem().cat_ranges([place] * len(starts), starts, ends)))
+    assert found == sizes.records * SAMPLE, found
+
+
 def create_records(root: str, sizes: Sizes, who: str) -> None:
     begin()
     if who == OURS:
@@ -104,6 +125,7 @@ def list_keys(root: str, sizes: Sizes, who: str) -> None:
 JOBS: dict[str, Callable[[str, Sizes, str], None]] = {
     "write one file": write,
     "read it in blocks of 1 MiB": read,
+    "read training samples of 16 KB": read_samples,
     "create records, one after the other": create_records,
     "read records, all at once": read_records,
     "list keys": list_keys,
