@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from marco_data.errors import RecipeError, RetryableError
 
 _PATH = re.compile(
-    r"hf://(?P<kind>(?:datasets|spaces|models)/)?(?P<repository>(?!(?:datasets|spaces|models)/)[^/@]+/[^/@]+)"
+    r"hf://(?P<kind>(?:datasets|spaces|models)/)?(?P<repository>(?!(?:datasets|spaces|models|kernels|buckets)/)[^/@]+/[^/@]+)"
     r"(?:@(?P<revision>refs/(?:convert|pr)/[^/]+|[^/]+))?(?P<rest>/.*)?"
 )
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -44,7 +44,7 @@ class HubPath:
 
 
 def hub_path(path: str) -> HubPath | None:
-    """The parts of a path on a hub; None for any other."""
+    """The parts of a path in a repository of a hub; None for any other, also in a bucket, which has no commits."""
     found = _PATH.fullmatch(path)
     return found and HubPath(found["kind"] or "", found["repository"], found["revision"], found["rest"] or "")
 

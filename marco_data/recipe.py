@@ -19,7 +19,7 @@ from marco_data.dedup import REASONS, DropDuplicates
 from marco_data.errors import RecipeError
 from marco_data.frames import Frames
 from marco_data.generation.entry import Entries, Model, change_prompt_paths
-from marco_data.hub import is_pinned
+from marco_data.hub import hub_path
 from marco_data.languages import know, new_languages
 from marco_data.languages.codes import ByCode, Codes
 from marco_data.mix import MixturePart, parse_tokens, parts_by_source
@@ -321,7 +321,8 @@ class Recipe(Section):
         found: list[str] = []
 
         def look(path: Any) -> Any:
-            if isinstance(path, str) and path.startswith("hf://") and not is_pinned(path):
+            there = hub_path(path) if isinstance(path, str) else None
+            if there is not None and not there.pinned:
                 found.append(path)
             return path
 

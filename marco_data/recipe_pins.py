@@ -25,7 +25,7 @@ class Pin:
 
 def find_pins(recipe: Path) -> list[Pin]:
     """By file and line. RecipeError where a repository is not there, or a path is put together and stands nowhere."""
-    moving = [path for path in dict.fromkeys(load_recipe(recipe).unpinned) if hub_path(path)]
+    moving = list(dict.fromkeys(load_recipe(recipe).unpinned))
     _, lines = read_with_includes(recipe, set())
     texts = {file: file.read_text("utf-8") for file in {recipe, *(file for file, _ in lines.values())}}
     asked: dict[str, str] = {}

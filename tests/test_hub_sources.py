@@ -170,6 +170,7 @@ def test_a_hub_that_does_not_answer_may_later(monkeypatch):
         ("hf://datasets/o/n@0123456", ("datasets/", "o/n", "0123456", "", False)),
         ("s3://datasets/o/n", None),
         ("hf://datasets/o", None),
+        ("hf://buckets/o/n/a", None),
     ],
 )
 def test_paths_of_a_hub(path: str, parts: tuple[object, ...] | None):
