@@ -24,7 +24,8 @@ Answer = TypeVar("Answer")
 STUCK = "MARCO_DATA_STUCK_AFTER"
 """The environment variable for `stuck_after`."""
 STUCK_AFTER = 1800.0
-"""Seconds for one call: batches take seconds, pages milliseconds, so that no machine is slow enough to reach it."""
+"""Seconds for one call: batches of 4 MiB take our steps seconds, pages milliseconds, on any machine."""
+LONGEST = 1e8
 OF_A_COPY = 1 / 6
 """A copy's share of that: a batch is halved ten times until the one document is found that is to blame."""
 
@@ -45,8 +46,10 @@ def stuck_after() -> float:
         seconds = STUCK_AFTER if said is None else float(said)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise RecipeError(f"{STUCK} is `{said}`, not a number of seconds", hint=f"{STUCK}=1800; 0 waits for ever")
+    if not 0 <= seconds <= LONGEST:
+        raise RecipeError(
+            f"{STUCK} is `{said}`, not a number of seconds up to {LONGEST:,.0f}", hint=f"{STUCK}=1800; 0 waits for ever"
+        )
     return seconds
 
 
@@ -58,12 +61,17 @@ def may_end() -> None:
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """Ends a worker that is in here for too long, also one that is stuck in compiled code; elsewhere does nothing."""
+    """Ends a worker that is in here for too long, also one that is stuck in compiled code; elsewhere does nothing.
+
+    Raises RetryableError where no watch can be set."""
     seconds = stuck_after() if _may_end else 0.0
     if not seconds:
         yield
         return
-    faulthandler.dump_traceback_later(seconds, exit=True, file=STDERR)
+    try:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=STDERR)
+    except RuntimeError as error:  # no thread can be started, of which no document is to blame
+        raise RetryableError(f"a call cannot be watched here: {error}") from error
     try:
         yield
     finally:
@@ -73,17 +81,28 @@ def watched() -> Iterator[None]:
 def in_child(call: Callable[[], Answer]) -> Answer:
     """`call()`, away from here. Raises what it raises; ChildDied, or RetryableError where something killed the copy."""
     seconds = stuck_after() * OF_A_COPY
-    read, write = os.pipe()
-    child = os.fork()
+    try:
+        read, write = os.pipe()
+        try:
+            child = os.fork()
+        except OSError:
+            os.close(read)
+            os.close(write)
+            raise
+    except OSError as error:
+        raise RetryableError(f"no further process can be started here: {error}") from error
     if child == 0:
         os.close(read)
         _answer(call, write)
     os.close(write)
-    with os.fdopen(read, "rb", buffering=0) as pipe:
-        data = _all_of(pipe.fileno(), seconds)
-    if data is None:
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
+    data = None
+    try:
+        with os.fdopen(read, "rb", buffering=0) as pipe:
+            data = _all_of(pipe.fileno(), seconds)
+    finally:
+        if data is None:
+            os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
     if data is None:
         raise ChildDied(f"did not end in {seconds:,.0f} s")
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
@@ -101,9 +120,11 @@ def _all_of(pipe: int, seconds: float) -> bytes | None:
     """What comes through a pipe until its other end is closed; None where that takes longer. 0 seconds are any."""
     until = time.monotonic() + seconds
     pieces: list[bytes] = []
+    ready = select.poll()  # `select` itself knows no descriptor beyond 1,023
+    ready.register(pipe, select.POLLIN)
     while True:
-        left = max(0.0, until - time.monotonic()) if seconds else None
-        if not select.select([pipe], [], [], left)[0]:
+        left = max(0.0, until - time.monotonic()) * 1000 if seconds else None
+        if not ready.poll(left):
             return None
         piece = os.read(pipe, 1 << 20)
         if not piece:

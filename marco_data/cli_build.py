@@ -163,7 +163,12 @@ def _build(
     if moving := resolved.unpinned:
         say(
             f"note: {len(moving):,} paths on a hub name no commit, {moving[0]} first: their content is recorded, but "
-            "may be another tomorrow; `marco-data recipe pin RECIPE --write` names the commits of now"
+            "may be another tomorrow; "
+            + (
+                "`hf://datasets/ORG/NAME@` and 40 hex digits name one for good"
+                if choice.inputs
+                else "`marco-data recipe pin RECIPE --write` names the commits of now"
+            )
         )
     _check_inputs(dataset, storage)
     executor = _executor(machines, dataset)
@@ -269,10 +274,14 @@ def _check_inputs(dataset: Dataset, storage: Storage) -> None:
     assert isinstance(measure, Measure)
     for name, source in measure.sources.items():
         measure.found[name] = found = found_before.load(storage, source)
-        files = measure.files(name)
-        if any("://" in path for path in source.paths):
-            measure.slices(name)  # the footers of Parquet files
-            found_before.save(storage, source, found)
+        elsewhere = any("://" in path for path in source.paths)
+        try:
+            files = measure.files(name)
+            if elsewhere:
+                measure.slices(name)  # the footers of Parquet files
+        finally:
+            if elsewhere:  # also what a hub gave before it had enough of us: the next start goes on from there
+                found_before.save(storage, source, found)
         seen: set[str] = set()
         for file in files:
             if file.format not in seen:

@@ -138,7 +138,7 @@ class Node(ABC):
         # The cached folder travels with the node: a worker need not hash models again to know where to write.
         # What only planning needs (a listing of a million files, and what is known of them) stays at home.
         assert self.folder
-        return {k: ({} if k in ("known_files", "found") else v) for k, v in self.__dict__.items()}
+        return {k: ({} if k in ("known_files", "found", "hub_commits") else v) for k, v in self.__dict__.items()}
 
 
 @dataclass(frozen=True)

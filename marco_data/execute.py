@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from typing import Protocol
 
 from marco_data.alarms import Alarm, Watch
-from marco_data.child import may_end
+from marco_data.child import may_end, stuck_after
 from marco_data.cluster.leases import Leases
 from marco_data.dataset import Context, Dataset, Node, Task
 from marco_data.errors import DamagedFile, MarcoError, RecipeError, RetryableError
@@ -297,6 +297,7 @@ def run(
     result = Run()
     waived = set(waive)
     _ = [node.folder for node in dataset.nodes]  # a model or tokenizer that is not there is told before anything runs
+    stuck_after()  # and so is a time that is none
     storage.remove_stale_scratch()
     Leases(storage).remove_dead()
     with RunLog(storage) as log, Interrupts() as interrupts:

@@ -7,8 +7,9 @@ In: a path. Out: its parts, or the same path at a commit. Reads no data.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, MutableMapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote
 
 from marco_data.errors import RecipeError, RetryableError
@@ -18,11 +19,14 @@ _PATH = re.compile(
     r"(?:@(?P<revision>refs/(?:convert|pr)/[^/]+|[^/]+))?(?P<rest>/.*)?"
 )
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+ONLY_COMMIT: Any = ["sha"]
+"""Of what a hub tells of a repository: else each of its files is in the answer."""
 
 
 @dataclass(frozen=True)
 class HubPath:
-    """`kind` is `datasets/`, `spaces/` or nothing, which is a model; `rest` begins with a slash or is empty."""
+    """`kind` is `datasets/`, `spaces/` or nothing, which is a model (`models/` is left out, as the hub's library does);
+    `rest` begins with a slash or is empty."""
 
     kind: str
     repository: str
@@ -46,7 +50,8 @@ class HubPath:
 def hub_path(path: str) -> HubPath | None:
     """The parts of a path in a repository of a hub; None for any other, also in a bucket, which has no commits."""
     found = _PATH.fullmatch(path)
-    return found and HubPath(found["kind"] or "", found["repository"], found["revision"], found["rest"] or "")
+    kind = "" if found and found["kind"] == "models/" else (found and found["kind"]) or ""
+    return found and HubPath(kind, found["repository"], found["revision"], found["rest"] or "")
 
 
 def is_pinned(path: str) -> bool:
@@ -69,44 +74,75 @@ def commits(paths: Collection[str]) -> list[str]:
 
 def is_busy(error: BaseException | None) -> bool:
     """Whether a hub answered, and that it cannot now: too many requests, or trouble of its own."""
+    return status_of(error) == 429 or status_of(error) >= 500
+
+
+def status_of(error: BaseException | None) -> int:
+    """The HTTP status that an error of the hub's library came with; 0 where it came with none."""
     status = getattr(getattr(error, "response", None), "status_code", 0)
-    return isinstance(status, int) and (status == 429 or status >= 500)
+    return status if isinstance(status, int) else 0
 
 
-def pinned(path: str) -> str:
-    """A path at the commit that its branch has now; one request, none where it names a commit or is on no hub.
+def refused(error: BaseException, path: str) -> RecipeError | None:
+    """What to tell where a hub does not let this user read at `path`, which no later try changes; else None."""
+    there = hub_path(path)
+    if there is None or status_of(error) not in (401, 403):
+        return None
+    if type(error).__name__ == "GatedRepoError":
+        return RecipeError(
+            f"`{there.place}` asks for its terms to be accepted",
+            hint="accept them on its page, and name a token of that account: `hf auth login`, or HF_TOKEN",
+        )
+    return RecipeError(
+        f"`{there.place}` may not be read with the token that is used, if any (HTTP {status_of(error)})",
+        hint="look at HF_TOKEN, or `hf auth login` anew",
+    )
 
-    RecipeError where there is no such repository or revision, or it may not be seen; RetryableError where the hub does
-    not answer.
+
+def pinned(path: str, commits: MutableMapping[str, str]) -> str:
+    """A path at the commit that its branch has now; the same path where it names a commit or is in no repository.
+
+    `commits` holds what was asked before: the commit of each `place`, for all paths of one build. RecipeError where
+    there is no such repository or revision, or it may not be read; RetryableError where the hub does not answer.
     """
     there = hub_path(path)
-    return path if there is None or there.pinned else there.at(commit_of(there))
+    if there is None or there.pinned:
+        return path
+    if there.place not in commits:
+        commits[there.place] = commit_of(there)
+    return there.at(commits[there.place])
 
 
 def commit_of(there: HubPath) -> str:
-    """The commit of a revision, by default of the repository's main branch. Raises as `pinned` does."""
-    from huggingface_hub import HfApi  # half a second of imports
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    """The commit of a revision, by default of the repository's main branch; one request. Raises as `pinned` does."""
+    from huggingface_hub import HfApi, constants  # half a second of imports
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
-    kind = there.kind.rstrip("s/") or "model"
     try:
         found = HfApi().repo_info(
-            there.repository, repo_type=kind, revision=unquote(there.revision) if there.revision else None
+            there.repository,
+            repo_type=there.kind.rstrip("s/") or "model",
+            revision=unquote(there.revision) if there.revision else None,
+            expand=ONLY_COMMIT,
+            timeout=constants.HF_HUB_ETAG_TIMEOUT,
         )
-    except GatedRepoError as error:
+    except HFValidationError as error:
         raise RecipeError(
-            f"`{there.place}` asks for its terms to be accepted",
-            hint="accept them on its page, and name a token of that account: `hf auth login`, or HF_TOKEN",
+            f"`{there.place}`: no repository has such a name",
+            hint="hf://datasets/ORG/NAME/PATH; patterns and {language} may stand in PATH only",
         ) from error
     except RevisionNotFoundError as error:
         raise RecipeError(f"`{there.place}`: there is no revision `{there.revision}`") from error
-    except RepositoryNotFoundError as error:
-        raise RecipeError(
-            f"`{there.place}`: there is no {kind} `{there.repository}`, or it may not be seen from here",
-            hint="look at its name; for a private one `hf auth login`, or HF_TOKEN",
-        ) from error
-    except HfHubHTTPError as error:
-        raise RetryableError(f"`{there.place}`: {str(error).splitlines()[0]}") from error
     except Exception as error:  # its client raises its own kinds where nobody answers
-        raise RetryableError(f"`{there.place}`: the hub does not answer: {error or type(error).__name__}") from error
+        if told := refused(error, there.place):
+            raise told from error
+        if isinstance(error, RepositoryNotFoundError):
+            raise RecipeError(
+                f"`{there.place}`: there is no {there.kind.rstrip('s/') or 'model'} `{there.repository}`, or it may "
+                "not be seen from here",
+                hint="look at its name; for a private one `hf auth login`, or HF_TOKEN",
+            ) from error
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        what = said if status_of(error) else f"the hub does not answer: {said}"
+        raise RetryableError(f"`{there.place}`: {what}") from error
     return str(found.sha)

@@ -4,7 +4,9 @@ In: a recipe's file. Out: a `Pin` for each place where such a path stands, and, 
 nothing in them but these paths. Knows nothing of what is at the paths.
 """
 
+import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +29,7 @@ def find_pins(recipe: Path) -> list[Pin]:
     """By file and line. RecipeError where a repository is not there, or a path is put together and stands nowhere."""
     moving = list(dict.fromkeys(load_recipe(recipe).unpinned))
     _, lines = read_with_includes(recipe, set())
-    texts = {file: file.read_text("utf-8") for file in {recipe, *(file for file, _ in lines.values())}}
+    texts = {file: read_exactly(file) for file in {recipe, *(file for file, _ in lines.values())}}
     asked: dict[str, str] = {}
     pins = []
     for path in moving:
@@ -50,19 +52,28 @@ def find_pins(recipe: Path) -> list[Pin]:
 
 
 def write_pins(pins: list[Pin]) -> None:
-    """Change the files. RecipeError where one cannot be written."""
+    """Change the files, each in one move. RecipeError where one cannot be written."""
     for file in sorted({pin.file for pin in pins}):
-        text = file.read_text("utf-8")
+        text = read_exactly(file)
         for pin in pins:
             if pin.file == file:
                 text = _as_written(pin.path).sub(pin.pinned.replace("\\", r"\\"), text)
+        beside = file.with_name(f".{file.name}.{os.getpid()}.partial")
         try:
-            file.write_text(text, "utf-8")
+            beside.write_bytes(text.encode())
+            shutil.copymode(file, beside)
+            beside.replace(file)
         except OSError as error:
+            beside.unlink(missing_ok=True)
             raise RecipeError(
                 f"`{file}` cannot be written: {error.strerror}",
                 hint="`marco-data recipe show RECIPE > my-recipe.yaml` makes one recipe of it that is yours",
             ) from error
+
+
+def read_exactly(file: Path) -> str:
+    """The text with the ends of its lines as they are."""
+    return file.read_bytes().decode("utf-8")
 
 
 def _as_written(path: str) -> re.Pattern[str]:

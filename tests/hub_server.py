@@ -38,7 +38,9 @@ class Hub(ThreadingHTTPServer):
         self.repositories: dict[str, list[dict[str, bytes]]] = {}
         self.asked: Counter[str] = Counter()
         self.refuse: list[int] = []
-        """Statuses that the next requests are answered with."""
+        """Statuses that the next requests are answered with; 0 lets one through."""
+        self.gated: set[str] = set()
+        """Repositories that anyone may list, and whose files are for those who accepted their terms."""
         self.token: str | None = None
         """Where one is named, requests without it are told that there is nothing."""
         self.lock = threading.Lock()
@@ -103,7 +105,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         commit, files = found
         path = match["path"] or ""
-        if match["what"] == "resolve":
+        if match["what"] == "resolve" and name in self.server.gated:
+            self.answer(403, {"error": "gated"}, {"X-Error-Code": "GatedRepo"})
+        elif match["what"] == "resolve":
             self.give(commit, files, path)
         elif match["what"] == "tree":
             self.list(files, path, {key: values[0] for key, values in parse_qs(url.query).items()})

@@ -1,5 +1,6 @@
 """Calls away from here, and calls that are watched: what kills or never ends is told, all else is as it was."""
 
+import errno
 import faulthandler
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,34 @@ def test_what_is_no_worker_is_not_watched(monkeypatch):
         time.sleep(0.2)
 
 
+def test_a_copy_that_cannot_be_made_is_no_documents_fault(monkeypatch):
+    def refuses() -> int:
+        raise BlockingIOError(errno.EAGAIN, "too many processes")
+
+    monkeypatch.setattr(os, "fork", refuses)
+    open_before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(RetryableError, match="no further process"):
+        in_child(never)
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_before
+
+
+def test_a_watch_that_cannot_be_set_is_no_documents_fault(monkeypatch):
+    def refuses(*given: object, **options: object) -> None:
+        raise RuntimeError("unable to start watchdog thread")
+
+    monkeypatch.setattr("marco_data.child._may_end", True)
+    monkeypatch.setattr(faulthandler, "dump_traceback_later", refuses)
+    with pytest.raises(RetryableError, match="cannot be watched"), watched():
+        pass
+
+
+def test_a_copy_is_made_where_a_thousand_files_are_open(tmp_path: Path):
+    with ExitStack() as held:
+        for _ in range(1100):
+            held.enter_context((tmp_path / "file").open("w"))
+        assert in_child(lambda: 7) == 7
+
+
 @pytest.mark.parametrize(("said", "seconds"), [(None, STUCK_AFTER), ("60", 60.0), ("0", 0.0)])
 def test_the_time_is_the_users(said, seconds, monkeypatch):
     monkeypatch.delenv(STUCK, raising=False)
@@ -84,7 +114,7 @@ def test_the_time_is_the_users(said, seconds, monkeypatch):
     assert stuck_after() == seconds
 
 
-@pytest.mark.parametrize("said", ["half an hour", "-1", "nan", "inf", ""])
+@pytest.mark.parametrize("said", ["half an hour", "-1", "nan", "inf", "", "1e10"])
 def test_a_time_that_is_none_is_told(said, monkeypatch):
     monkeypatch.setenv(STUCK, said)
     with pytest.raises(RecipeError, match="not a number of seconds"):

@@ -151,7 +151,7 @@ def test_a_document_that_kills_its_workers_fails_alone(fatal, tmp_path):
 
 @pytest.mark.slow
 def test_a_document_that_never_ends_fails_alone(corpus, tmp_path, monkeypatch):
-    monkeypatch.setenv(STUCK, "15")
+    monkeypatch.setenv(STUCK, "24")
     word = prose("eng_Latn")[1].split()[20]
     stuck = {"step": "fatal_steps:DiesOn", "arguments": {"word": word, "by": "never"}}
     result, stage = build(as_recipe(values(corpus, stuck)), tmp_path, LocalExecutor(2))

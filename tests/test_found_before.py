@@ -6,7 +6,8 @@ import pytest
 from command_line import marco
 from small_corpus import recipe_values, write_corpus, write_recipe
 
-from marco_data.sources import Source
+from marco_data.errors import RetryableError
+from marco_data.sources import Source, found_before, list_files, read_slice, split
 from marco_data.sources.found_before import FOLDER, Found, load, save
 from marco_data.storage import Storage
 from marco_data.storage_counts import COUNTS
@@ -74,15 +75,55 @@ def test_an_object_that_was_replaced_is_looked_at_again(recipe: Path, tmp_path: 
     assert marco(*build).json["documents"]["read"] == first["documents"]["read"] - 1
 
 
-def test_what_is_kept_does_not_grow_by_what_is_gone(tmp_path: Path):
+def test_what_is_kept_does_not_grow_by_what_is_gone(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(found_before, "UNUSED", 15)
     storage, source = Storage(str(tmp_path)), Source(paths=("s3://somewhere/*",))
     for generation in range(5):
         found = load(storage, source)
         for number in range(10):
             found[f"ends 1 {generation} {number}"] = "digest"
         save(storage, source, found)
-    assert len(load(storage, source)) <= 20
+    assert len(load(storage, source)) <= 25
     assert {f"ends 1 4 {number}" for number in range(10)} <= set(load(storage, source))
+
+
+def test_no_flipped_bit_is_taken_for_another_identity(tmp_path: Path):
+    storage, source = Storage(str(tmp_path)), Source(paths=("s3://somewhere/*",))
+    found = Found()
+    found["ends 1 2 s3://somewhere/a"] = "0123456789abcdef" * 4
+    save(storage, source, found)
+    (path,) = (tmp_path / FOLDER).iterdir()
+    whole = path.read_bytes()
+    for bit in range(8 * len(whole)):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(data)
+        assert load(storage, source) in ({}, found)
+
+
+def test_what_was_found_out_before_a_storage_gave_up_is_kept(recipe: Path, tmp_path: Path, monkeypatch):
+    build = ("build-stage", 3, "--recipe", recipe, "--root", tmp_path / "out", "--executor", "local")
+
+    def gives_up(file, options):
+        raise RetryableError("too many requests")
+
+    monkeypatch.setattr("marco_data.sources.parquet.row_groups", gives_up)
+    assert marco(*build).code == 1
+    assert len(list((tmp_path / "out" / FOLDER).iterdir())) == 1, "the book's digest"
+
+
+def test_a_footer_that_could_not_be_read_is_read_again(tmp_path: Path, monkeypatch):
+    corpus = write_corpus(tmp_path / "in")
+    source = Source(paths=(f"{corpus}/books/*.parquet",))
+    files = list_files("books", source)
+    cache: dict[str, object] = {}
+    with monkeypatch.context() as patch:
+        patch.setattr("marco_data.sources.parquet.row_groups", lambda file, options: [])
+        (piece,) = split(files, 1 << 20, cache=cache)
+        assert cache == {}
+    with pytest.raises(RetryableError, match="had none when it was listed"):
+        list(read_slice(piece, "books", source))
+    assert sum(len(b) for p in split(files, 1 << 20, cache=cache) for b in read_slice(p, "books", source)) == 7
 
 
 @pytest.mark.parametrize("data", [b"", b"not zstd", b"(\xb5/\xfd\x04\x00", b"(\xb5/\xfd \x02\x11\x00\x0012"])

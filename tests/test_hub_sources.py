@@ -1,5 +1,6 @@
 """Sources on a hub are read at one commit, with few requests, to the bytes of a build from files; and pinned."""
 
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,15 +9,15 @@ from typing import Any
 import pytest
 from command_line import marco
 from hub_server import Hub, serving
-from huggingface_hub import constants
+from huggingface_hub import HfFileSystem, constants
 from roots import digests
 from small_corpus import TOKENIZER, as_recipe, build, recipe_values, write_corpus, write_recipe
 
 from marco_data.errors import RecipeError, RetryableError
 from marco_data.hub import hub_path, pinned
 from marco_data.recipe import load_recipe
+from marco_data.sources import Source, list_files, read_slice, split
 from marco_data.sources import files as listing
-from marco_data.sources import list_files, read_slice, split
 
 ORG = "datasets/org/corpus"
 COMMIT = "0123456789" * 4
@@ -113,7 +114,7 @@ def test_digests_that_are_kept_hold_for_a_later_commit(hub: Hub, files, tmp_path
 def test_a_hub_that_is_busy_is_asked_again(hub: Hub, files, tmp_path: Path, monkeypatch):
     hub.commit(ORG, files)
     hub.refuse += [503]
-    monkeypatch.setattr(listing, "PAUSES", (0.01,))
+    monkeypatch.setattr(listing, "PAUSES", (0.01, 0.01))
     recipe = as_recipe(on_hub(recipe_values(tmp_path / "in")))
     listed = list_files("web", recipe.sources["web"])
     hub.refuse += [429, 502]
@@ -122,11 +123,75 @@ def test_a_hub_that_is_busy_is_asked_again(hub: Hub, files, tmp_path: Path, monk
     )
 
 
+@pytest.mark.parametrize("path", [f"hf://{ORG}/web", f"hf://{ORG}", f"hf://{ORG}/web/a.jsonl"])
+def test_names_are_the_same_however_busy_a_hub_is(hub: Hub, files, path: str, tmp_path: Path, monkeypatch):
+    hub.commit(ORG, files)
+    source = Source(paths=(path,))
+    quiet = [file.name for file in list_files("web", source)]
+    assert all("corpus" not in name for name in quiet)
+    monkeypatch.setattr(listing, "PAUSES", (0.01, 0.01))
+    HfFileSystem.clear_instance_cache()
+    for refused in ([0, 503], [0, 429, 0, 503]):
+        hub.refuse += refused
+        assert [file.name for file in list_files("web", source)] == quiet
+        HfFileSystem.clear_instance_cache()
+
+
+def test_all_paths_of_a_build_are_read_at_one_commit(hub: Hub, files, tmp_path: Path):
+    first = hub.commit(ORG, files)
+    commits: dict[str, str] = {}
+    (book,) = list_files("books", Source(paths=(f"hf://{ORG}/books/*.parquet",)), commits=commits)
+    hub.commit(ORG, files | {"web/a.jsonl": b"{}"})
+    both = list_files("web", Source(paths=(f"hf://{ORG}/web/*", f"hf://{ORG}/web/a*")), commits=commits)
+    assert [file.name for file in both] == ["a.jsonl", "b.jsonl.gz", "c.jsonl"]
+    assert {file.uri.partition("@")[2][:40] for file in (book, *both)} == {first}
+
+
+def test_a_model_repository_by_its_long_name_has_the_names_of_its_short_one(hub: Hub, files):
+    hub.commit("models/org/model", {"data/en/a.jsonl": files["web/a.jsonl"], "data/de/b.jsonl": files["web/c.jsonl"]})
+    for pattern in ("org/model/data", "org/model/data/{language}/*.jsonl"):
+        short, long = (list_files("src", Source(paths=(f"hf://{kind}{pattern}",))) for kind in ("", "models/"))
+        assert [(f.name, f.declared_language) for f in short] == [(f.name, f.declared_language) for f in long]
+        assert len(short) == 2
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_that_is_not_let_in_is_told_before_anything_runs(hub: Hub, files, status: int):
+    hub.commit(ORG, files)
+    hub.refuse += [status]
+    with pytest.raises(RecipeError, match=rf"may not be read with the token that is used, if any \(HTTP {status}\)"):
+        list_files("web", Source(paths=(f"hf://{ORG}/web/*",)))
+
+
+def test_terms_that_nobody_accepted_are_told_with_the_remedy(hub: Hub, files):
+    hub.commit(ORG, files)
+    hub.gated.add(ORG)
+    with pytest.raises(RecipeError, match="asks for its terms to be accepted") as told:
+        list_files("web", Source(paths=(f"hf://{ORG}/web/*",)))
+    assert "accept them on its page" in str(told.value)
+    hub.gated.clear()
+    source = Source(paths=(f"hf://{ORG}/web/*",))
+    pieces = split(list_files("web", source), 1 << 20)
+    hub.gated.add(ORG)
+    with pytest.raises(RecipeError, match="asks for its terms to be accepted"):
+        list(read_slice(pieces[0], "web", source))
+
+
+def test_a_hub_that_takes_the_call_and_says_nothing_is_given_up(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
+        with pytest.raises(RetryableError, match="the hub does not answer"):
+            pinned(f"hf://{ORG}/web/*", {})
+
+
 @pytest.mark.parametrize(
     ("path", "says", "remedy"),
     [
         ("hf://datasets/org/nothing/*.jsonl", "there is no dataset `org/nothing`", "HF_TOKEN"),
         (f"hf://{ORG}@v2/web/*", "there is no revision `v2`", None),
+        ("hf://datasets/org/{language}-corpus/*.jsonl", "no repository has such a name", "stand in PATH only"),
+        ("hf://datasets/org/*/web/*.jsonl", "no repository has such a name", "stand in PATH only"),
         (f"hf://{ORG}@{COMMIT}/web/*", "no file to read at", None),
         (f"hf://{ORG}/none/*", "no file to read at", "there is nothing at"),
         (f"hf://{ORG}/web/*.parquet", "no file to read at", "`a.jsonl`"),
@@ -155,7 +220,7 @@ def test_a_repository_that_asks_for_a_token_is_read_with_one(hub: Hub, files, tm
 def test_a_hub_that_does_not_answer_may_later(monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(RetryableError, match=rf"`hf://{ORG}`: "):
-        pinned(f"hf://{ORG}/web/*")
+        pinned(f"hf://{ORG}/web/*", {})
 
 
 @pytest.mark.parametrize(
@@ -216,6 +281,18 @@ def test_a_recipe_is_pinned_where_its_paths_stand_and_nothing_else_of_it_changes
     assert "every path on a hub names a commit" in marco("recipe", "pin", recipe).err
 
 
+def test_a_file_that_is_pinned_keeps_the_ends_of_its_lines_and_its_rights(hub: Hub, files, tmp_path: Path):
+    commit = hub.commit(ORG, files)
+    recipe = write_recipe(tmp_path / "r.yaml", on_hub(recipe_values(tmp_path / "in")))
+    recipe.write_bytes(recipe.read_bytes().replace(b"\n", b"\r\n"))
+    recipe.chmod(0o640)
+    before = recipe.read_bytes()
+    assert marco("recipe", "pin", recipe, "--write").code == 0
+    assert recipe.read_bytes() == before.replace(f"{ORG}/".encode(), f"{ORG}@{commit}/".encode())
+    assert recipe.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".partial"] == []
+
+
 def test_a_path_that_stands_nowhere_as_it_is_read_is_told_with_what_to_write(hub: Hub, files, tmp_path: Path):
     commit = hub.commit(ORG, files)
     recipe = write_recipe(tmp_path / "r.yaml", on_hub(recipe_values(tmp_path / "in")))
@@ -232,3 +309,8 @@ def test_a_build_from_a_branch_is_told_how_to_name_its_commit(hub: Hub, files, t
     assert done.code == 0, done.err
     assert "2 paths on a hub name no commit" in done.err
     assert "marco-data recipe pin" in done.err
+    given = marco(
+        *("build-stage", 3, "--recipe", recipe, "--root", tmp_path / "out", "--executor", "local"),
+        *("--input", f"hf://{ORG}/web/a.jsonl"),
+    )
+    assert "and 40 hex digits name one for good" in given.err

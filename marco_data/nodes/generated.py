@@ -39,7 +39,9 @@ class MeasureGenerated(Measure):
     def like(measure: Measure) -> "MeasureGenerated":
         """The same steps and settings as those of what was read."""
         settings = {f.name: getattr(measure, f.name) for f in fields(Measure) if f.name not in ("scope", "sources")}
-        return MeasureGenerated(**{**settings, "sources": {}, "sample": 1.0, "known_files": {}, "found": {}})
+        return MeasureGenerated(
+            **{**settings, "sources": {}, "sample": 1.0, "known_files": {}, "found": {}, "hub_commits": {}}
+        )
 
     def tasks(self, context: Context) -> list[Task]:
         return [

@@ -60,6 +60,7 @@ class Measure(Node):
     verify: bool = False
     batch_rows: int = field(default=1000, compare=False)  # context: every value gives the same bytes
     known_files: dict[str, list[SourceFile]] = field(default_factory=dict, compare=False)
+    hub_commits: dict[str, str] = field(default_factory=dict, compare=False)  # one for all sources of a repository
     found: dict[str, Found] = field(default_factory=dict, compare=False)  # by source, what earlier runs knew included
 
     def config(self, tools: Tools) -> dict[str, Any]:
@@ -96,6 +97,7 @@ class Measure(Node):
                 languages=self.languages,
                 verify=self.verify,
                 cache=self.found.setdefault(name, Found()),
+                commits=self.hub_commits,
             )
         return self.known_files[name]
 

@@ -22,7 +22,7 @@ import xxhash
 from marco_data import languages as language_codes
 from marco_data.errors import RecipeError, RetryableError
 from marco_data.filesystems import FileSystem
-from marco_data.hub import hub_path, is_busy, is_pinned, pinned, without_commit
+from marco_data.hub import hub_path, is_busy, is_pinned, pinned, refused, without_commit
 from marco_data.sources import parquet
 from marco_data.sources.source import Format, Slice, Source, SourceFile
 from marco_data.sources.stream import content_version, open_filesystem, version_of
@@ -77,20 +77,22 @@ def list_files(
     *,
     storage_options: Mapping[str, Any] | None = None,
     cache: Cache | None = None,
+    commits: MutableMapping[str, str] | None = None,
     verify: bool = False,
 ) -> list[SourceFile]:
     """Every file of the source, sorted by name. RecipeError where a path matches nothing.
 
     `languages` (canonical codes) selects among the values of `{language}`; None takes all, and then an
     unknown one is an error. `cache` keeps between calls the digests of files whose listing says what version their
-    content is (keys and values are JSON). `verify` digests all bytes: another digest, thus another identity, than
-    that of both ends.
+    content is (keys and values are JSON), `commits` those at which repositories of a hub are read. `verify` digests all
+    bytes: another digest, thus another identity, than that of both ends.
     """
     options = storage_options or {}
+    commits = {} if commits is None else commits
     declared = None if source.language is None else language_codes.canonical(source.language).code
     found: dict[str, _Found] = {}
     for path in source.paths:
-        expanded = partial(_expand, name, source.read, path, declared, languages, options)
+        expanded = partial(_expand, name, source.read, path, declared, languages, options, commits)
         for item in _patiently(path, expanded):
             found.setdefault(item.fs.unstrip_protocol(item.path), item)
     config = source.row_config()
@@ -147,16 +149,17 @@ def _expand(
     declared: str | None,
     languages: Collection[str] | None,
     options: Mapping[str, Any],
+    commits: MutableMapping[str, str],
 ) -> Iterator[_Found]:
     """The files one path of the recipe stands for."""
     try:
-        fs, path = open_filesystem(pinned(pattern), options)
+        fs, path = open_filesystem(pinned(pattern, commits), options)
     except RetryableError as error:
         raise RetryableError(f"source `{source_name}`: cannot list {error.message}") from error.__cause__
     except RecipeError as error:
         raise RecipeError(f"source `{source_name}`: {error.message}", hint=error.hint) from error
     try:
-        root, matched, chosen = _match(fs, path)
+        root, matched, chosen = _match(fs, path, hub=hub_path(pattern) is not None)
     except FileNotFoundError:
         root, matched, chosen = _root(path), {}, False
     except RecipeError as error:
@@ -164,6 +167,8 @@ def _expand(
     except PermissionError as error:
         raise RecipeError(f"source `{source_name}`: cannot list `{pattern}`: {error}") from error
     except Exception as error:  # storage libraries raise their own kinds
+        if told := refused(error, pattern):
+            raise RecipeError(f"source `{source_name}`: {told.message}", hint=told.hint) from error
         raise RetryableError(f"source `{source_name}`: cannot list `{pattern}`: {error}") from error
     language = _language_pattern(path)
     any_known = False
@@ -180,19 +185,31 @@ def _expand(
         raise _nothing(source_name, read, pattern, fs, root, list(matched))
 
 
-def _match(fs: FileSystem, path: str) -> tuple[str, dict[str, Mapping[str, Any]], bool]:
+def _match(fs: FileSystem, path: str, *, hub: bool) -> tuple[str, dict[str, Mapping[str, Any]], bool]:
     """(fixed part, path -> info, whether the files were named one by one or by a glob and not by their
     folder)."""
-    if "{language}" not in path and fs.exists(path):  # first as it stands: names may hold `[` or `*`
-        if fs.isdir(path):
+    there = None if "{language}" in path else _info(fs, path, hub=hub)
+    if there is not None:  # first as it stands: names may hold `[` or `*`
+        if there["type"] == "directory":
             return path, dict(fs.find(path, detail=True)), False
-        return path.rpartition("/")[0], {path: fs.info(path)}, True
+        return path.rpartition("/")[0], {path: there}, True
     matched = fs.glob(path.replace("{language}", "*"), detail=True)
     folders = [folder for folder, info in matched.items() if info["type"] == "directory"]
     if folders and len(folders) == len(matched):  # `lake/{language}` stands for what is below each
         below = {file: info for folder in folders for file, info in fs.find(folder, detail=True).items()}
         return _root(path), below, False
     return _root(path), matched, True
+
+
+def _info(fs: FileSystem, path: str, *, hub: bool) -> Mapping[str, Any] | None:
+    """What is at a path; None where nothing is. A hub's `exists` also says no where the hub was too busy to look."""
+    if not hub and not fs.exists(path):
+        return None
+    try:
+        info: Mapping[str, Any] = fs.info(path)
+    except FileNotFoundError:
+        return None
+    return info
 
 
 def _root(path: str) -> str:
@@ -276,7 +293,7 @@ def _cached_digest(item: _Found, uri: str, cache: Cache | None, *, verify: bool)
     except RecipeError:
         raise
     except Exception as error:  # storage libraries raise their own kinds
-        raise RetryableError(f"cannot read `{uri}`: {error}") from error
+        raise (refused(error, uri) or RetryableError(f"cannot read `{uri}`: {error}")) from error
     if cache is not None and version:
         cache[key] = digest
     return digest
@@ -335,7 +352,7 @@ def _parquet_slices(file: SourceFile, shard_bytes: int, options: Mapping[str, An
         groups = [(int(plain), int(stored)) for plain, stored in cache[key]]
     else:
         groups = parquet.row_groups(file, options)
-        if cache is not None:
+        if cache is not None and groups:  # a footer that cannot be read now may be read later
             cache[key] = groups
     slices: list[Slice] = []
     start = plain_bytes = stored_bytes = 0

@@ -19,6 +19,8 @@ from marco_data.step import fingerprint
 from marco_data.storage import Storage
 
 FOLDER = "runs/sources"
+UNUSED = 200_000
+"""Entries, of 200 bytes, that may be of files that are gone, or of languages that this build does not take."""
 
 
 class Found(dict[str, Any]):
@@ -49,12 +51,13 @@ def load(storage: Storage, source: Source) -> Found:
 
 
 def save(storage: Storage, source: Source, found: Found) -> None:
-    """Keep what is known, if there is more of it; of files that are gone no more than of those that are there."""
+    """Keep what is known, if there is more of it; without what was not asked for, once that is too much."""
     if not found.new:
         return
-    kept = dict(found) if len(found) <= 2 * len(found.used) else {key: found[key] for key in found.used}
+    kept = dict(found) if len(found) - len(found.used) <= UNUSED else {key: found[key] for key in found.used}
     data = json.dumps(kept, ensure_ascii=False, sort_keys=True).encode()
-    storage.replace(_name(source), zstandard.ZstdCompressor().compress(data))
+    # A flipped bit would be another identity of a file: the checksum makes it one that is found out again.
+    storage.replace(_name(source), zstandard.ZstdCompressor(write_checksum=True).compress(data))
 
 
 def _name(source: Source) -> str:

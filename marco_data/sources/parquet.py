@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from marco_data.errors import RetryableError
 from marco_data.sources import stream
 from marco_data.sources.jsonl import missing_field
 from marco_data.sources.rows import Row, break_id, failure, picked, record
@@ -48,6 +49,7 @@ def _rows(
         except Broken as broken:
             yield failure(file, break_id(file, 0), 0, broken.reason, _head(raw))
             return
+        _check_cut(file, parquet, piece)
         mapped = source.fields.mapped()
         here = [name for name in dict.fromkeys(mapped.values()) if name in parquet.schema_arrow.names]
         position = sum(parquet.metadata.row_group(g).num_rows for g in range(piece.start))
@@ -69,14 +71,25 @@ def _rows(
         raw.check_unchanged()
 
 
+def _check_cut(file: SourceFile, parquet: pq.ParquetFile, piece: Slice) -> None:
+    """Raise RetryableError where the file was listed without row groups, its footer unreadable then, and has some."""
+    if piece.start == piece.end and parquet.metadata.num_row_groups:
+        raise RetryableError(
+            f"`{file.uri}` has rows, and had none when it was listed",
+            hint="run the command again: it lists the file anew",
+        )
+
+
 def count_rows(piece: Slice, storage_options: Mapping[str, Any]) -> int:
     """Rows of the slice's row groups, by the footer; a file without a readable one has a row that says so."""
     (file,) = piece.files
     with RawFile(file, storage_options) as raw:
         try:
-            metadata = _open(raw).metadata
+            parquet = _open(raw)
         except Broken:
             return 1
+        _check_cut(file, parquet, piece)
+        metadata = parquet.metadata
         return sum(metadata.row_group(group).num_rows for group in range(piece.start, piece.end))
 
 

@@ -20,7 +20,7 @@ import zstandard
 
 from marco_data.errors import MarcoError, RecipeError, RetryableError
 from marco_data.filesystems import FileSystem, filesystem_of
-from marco_data.hub import is_pinned
+from marco_data.hub import is_pinned, refused
 from marco_data.sources.source import SourceFile
 
 CHUNK_BYTES = 1 << 20
@@ -140,7 +140,9 @@ class RawFile(io.RawIOBase):
         if isinstance(error, RecipeError):  # a bucket that is not there, a key that is not known: no better later
             self.trouble = error
             return error
-        trouble = RetryableError(f"cannot read `{self.file.uri}`: {error or type(error).__name__}")
+        trouble: MarcoError = refused(error, self.file.uri) or RetryableError(
+            f"cannot read `{self.file.uri}`: {error or type(error).__name__}"
+        )
         self.trouble = trouble
         return trouble
 
