@@ -7,6 +7,7 @@ loads anew; no everyday work is done in one.
 In: a function without arguments. Out: its answer, or its exception, or `ChildDied`.
 """
 
+import ctypes
 import faulthandler
 import os
 import pickle
@@ -14,7 +15,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from marco_data.errors import RecipeError, RetryableError
@@ -29,6 +30,7 @@ LONGEST = 1e8
 OF_A_COPY = 1 / 6
 """A copy's share of that: a batch is halved ten times until the one document is found that is to blame."""
 
+PR_SET_PDEATHSIG = 1
 STDERR = 2
 """As a number: what stands for it in Python may have none."""
 
@@ -80,7 +82,7 @@ def watched() -> Iterator[None]:
 
 def in_child(call: Callable[[], Answer]) -> Answer:
     """`call()`, away from here. Raises what it raises; ChildDied, or RetryableError where something killed the copy."""
-    seconds = stuck_after() * OF_A_COPY
+    seconds, here = stuck_after() * OF_A_COPY, os.getpid()
     try:
         read, write = os.pipe()
         try:
@@ -92,6 +94,7 @@ def in_child(call: Callable[[], Answer]) -> Answer:
     except OSError as error:
         raise RetryableError(f"no further process can be started here: {error}") from error
     if child == 0:
+        _end_with(here)
         os.close(read)
         _answer(call, write)
     os.close(write)
@@ -114,6 +117,15 @@ def in_child(call: Callable[[], Answer]) -> Answer:
     if not done:
         raise answer
     return answer  # type: ignore[no-any-return]
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when its parent does: a copy that is stuck would hold the worker's pipe open, and its driver
+    would wait for an answer for ever. Linux only."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _all_of(pipe: int, seconds: float) -> bytes | None:

@@ -159,14 +159,14 @@ class Worker:
         theirs.close()
 
     def start(self, task: Task, storage: Storage, *, isolated: bool) -> None:
-        with suppress(BrokenPipeError):  # it died while idle: `answer` says so
+        with suppress(OSError):  # it died while idle: `answer` says so
             self.pipe.send((task, storage, isolated))
 
     def answer(self) -> Done | None:
         """The end of the task, or None where the process died over it. Raises what stops the run."""
         try:
             answer = self.pipe.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # also in the middle of its answer
             self.stop()
             return None
         if isinstance(answer, Exception):

@@ -127,11 +127,14 @@ class RayExecutor:
         waiting = deque(Sent(pack) for pack in together)
         # The node once, not with each pack: its limits for 64 languages are 60 KB.
         shared = self.ray.put(node)
+        later: deque[tuple[float, Sent]] = deque()  # not before when, of those whose worker died
         flying: dict[Any, Sent] = {}
         ended: SimpleQueue[Any] = SimpleQueue()
         limit, looked = 0, -LOOK_SECONDS
         try:
-            while waiting or flying:
+            while waiting or later or flying:
+                while later and later[0][0] <= time.monotonic():
+                    waiting.append(later.popleft()[1])
                 if time.monotonic() - looked >= LOOK_SECONDS:
                     limit, looked = self._limit(place, max(1, self._fitting(wants)), engines), time.monotonic()
                 while waiting and len(flying) < limit:
@@ -142,10 +145,11 @@ class RayExecutor:
                     # Not `ray.wait`, which looks at each of a thousand that are in flight for every one that ends.
                     reference.future().add_done_callback(lambda _, reference=reference: ended.put(reference))
                 try:
-                    reference = ended.get(timeout=LOOK_SECONDS)
+                    due = later[0][0] - time.monotonic() if later else LOOK_SECONDS
+                    reference = ended.get(timeout=min(LOOK_SECONDS, max(0.001, due)))
                 except Empty:
                     continue
-                yield from self._collect(reference, flying.pop(reference), waiting, storage)
+                yield from self._collect(reference, flying.pop(reference), later, storage)
         finally:
             # Who shuts Ray down ends the workers with it. To cancel by force a task that answers at this moment aborts
             # this process (Ray 2.60: "Tried to complete task that was not pending").
@@ -153,7 +157,9 @@ class RayExecutor:
                 for reference in flying:
                     self.ray.cancel(reference)
 
-    def _collect(self, reference: Any, sent: Sent, waiting: deque[Sent], storage: Storage) -> Iterator[Done]:
+    def _collect(
+        self, reference: Any, sent: Sent, later: deque[tuple[float, Sent]], storage: Storage
+    ) -> Iterator[Done]:
         errors = self.ray.exceptions
         try:
             ends: list[Done] = unsqueezed(self.ray.get(reference))
@@ -169,17 +175,17 @@ class RayExecutor:
             raise RecipeError(f"a worker cannot run the plan: {last}", hint=SAME_CODE) from None
         except errors.RayError as error:
             # The worker, its node or its memory went. Whatever the pack had committed is found when it is sent again.
-            if isinstance(error, errors.NodeDiedError | errors.LocalRayletDiedError):
-                death = NODE
+            if isinstance(error, errors.NodeDiedError | errors.LocalRayletDiedError | errors.RuntimeEnvSetupError):
+                death, due = NODE, time.monotonic()  # the last: a node on which no worker of ours can start
             else:
                 death = MEMORY if isinstance(error, errors.OutOfMemoryError) else WORKER
                 self.last_words.keep(reference, sent.tasks, error, storage)
-                time.sleep(PAUSE_SECONDS)
+                due = time.monotonic() + PAUSE_SECONDS
             for following in sent.after(death):
                 if following.hopeless:
                     yield following.failed(following.tasks[0], str(error).splitlines()[0])
                 else:
-                    waiting.append(following)
+                    later.append((due, following))
 
     def _limit(self, place: Place, fits: int, engines: Sequence["Engines"]) -> int:
         """Packs that may be in flight now, in a cluster into which so many fit."""

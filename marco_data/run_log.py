@@ -10,9 +10,10 @@ import os
 import secrets
 import socket
 import time
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from marco_data.errors import MarcoError
 from marco_data.storage import Storage, canonical_json
 from marco_data.storage_counts import COUNTS, StorageCounts
 from marco_data.stragglers import Stragglers
@@ -52,9 +53,9 @@ class RunLog:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with suppress(OSError) if error[0] else nullcontext():  # what ended the run is told, not what came of it
-            self.write()
-            self.asked.add(COUNTS.since(self.own))
+        self.write()
+        self.asked.add(COUNTS.since(self.own))
+        with suppress(OSError, MarcoError):
             if self.asked.requests:
                 self.storage.replace(f"{self.stem}-storage.json", canonical_json(self.asked.to_object()))
 
@@ -81,8 +82,10 @@ class RunLog:
             self.write()
 
     def write(self) -> None:
+        """Write what there is; where storage does not take it, it goes with the next lines: no run ends by its log."""
         self.written = time.monotonic()
         if self.lines:
-            self.storage.replace(f"{self.stem}-{self.segment:05d}.jsonl", ("\n".join(self.lines) + "\n").encode())
-            self.segment += 1
-            self.lines = []
+            with suppress(OSError, MarcoError):
+                self.storage.replace(f"{self.stem}-{self.segment:05d}.jsonl", ("\n".join(self.lines) + "\n").encode())
+                self.segment += 1
+                self.lines = []

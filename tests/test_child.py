@@ -78,6 +78,21 @@ def test_what_is_no_worker_is_not_watched(monkeypatch):
         time.sleep(0.2)
 
 
+def test_a_copy_does_not_outlive_its_worker(tmp_path: Path):
+    script = "import os; from test_child import *; in_child(lambda: (print(os.getpid(), flush=True), never()))"
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    worker = subprocess.Popen(
+        [sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": paths}, stdout=-1, text=True
+    )
+    assert worker.stdout
+    copy = int(worker.stdout.readline())
+    worker.kill()
+    assert worker.wait(timeout=60) == -signal.SIGKILL
+    assert worker.stdout.read() == "", "the pipe that the copy had inherited is closed"
+    worker.stdout.close()
+    assert not Path(f"/proc/{copy}").exists() or "Z" in Path(f"/proc/{copy}/stat").read_text().split()[2]
+
+
 def test_a_copy_that_cannot_be_made_is_no_documents_fault(monkeypatch):
     def refuses() -> int:
         raise BlockingIOError(errno.EAGAIN, "too many processes")

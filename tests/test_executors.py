@@ -1,7 +1,10 @@
 """Executors: wherever and however tasks run, the root holds the same bytes; what dies or refuses is told apart."""
 
+import multiprocessing
+import os
 import shutil
 import signal
+import struct
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,7 +21,7 @@ from marco_data.child import STUCK
 from marco_data.cluster.job_logs import last_words
 from marco_data.dataset import Context, Dataset
 from marco_data.errors import RecipeError
-from marco_data.execute import Executor, Interrupts, LocalExecutor, Run, Silent, run
+from marco_data.execute import Executor, Interrupts, LocalExecutor, Run, Silent, Worker, run
 from marco_data.nodes.measure import Measure
 from marco_data.places import Place
 from marco_data.ray_executor import RayExecutor, checked_packages
@@ -147,6 +150,17 @@ def test_a_document_that_kills_its_workers_fails_alone(fatal, tmp_path):
     assert results["local"] == results["ray"]
     last = list(last_words(Storage(str(tmp_path / "ray")), job_name()))
     assert any("Segmentation fault" in said and "fatal_steps.py" in said for said in last), last
+
+
+def test_a_worker_that_dies_in_the_middle_of_its_answer_is_one_that_died(monkeypatch):
+    ours, theirs = multiprocessing.Pipe()
+    worker = object.__new__(Worker)
+    worker.pipe, ended = ours, []
+    monkeypatch.setattr(worker, "stop", lambda: ended.append(True))
+    os.write(theirs.fileno(), struct.pack("!i", 1000) + b"the beginning of a thousand bytes")
+    theirs.close()
+    assert worker.answer() is None
+    assert ended == [True]
 
 
 @pytest.mark.slow

@@ -2,8 +2,10 @@
 
 import hashlib
 import pickle
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -93,6 +95,24 @@ def test_packs_in_flight_are_twice_what_fits_on_a_machine_of_ours_and_more_on_a_
     ends(tmp_path / "own", own)
     ends(tmp_path / "other", other, address="ray://there:1")
     assert (own.most, other.most) == (4, 22)
+
+
+def test_deaths_are_paused_after_side_by_side(tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_executor, "PAUSE_SECONDS", 0.5)
+    cluster = FakeCluster([40.0], dies=lambda names, attempt: worker_died() if attempt == 1 else None)
+    started = time.monotonic()
+    done = ends(tmp_path, cluster)
+    took = time.monotonic() - started
+    assert {tuple(one.lost.items()) for one in done.values()} == {(("worker", 1),)}
+    assert 0.5 <= took < 15, "one after the other they are 20 s"
+
+
+def test_a_node_that_can_start_no_worker_is_not_the_tasks_fault(tmp_path):
+    broken = partial(exceptions.RuntimeEnvSetupError, "no room for the working_dir")
+    done = ends(tmp_path, FakeCluster([2.0], dies=kills("task-007", broken, 5)))
+    assert done["task-007"].error is None
+    assert done["task-007"].lost == {"node": 5}
+    assert not done["task-007"].record.facts["isolated"]
 
 
 def test_a_run_that_is_left_takes_back_what_a_ray_that_goes_on_still_has_of_it(tmp_path):

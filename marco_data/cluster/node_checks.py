@@ -43,6 +43,7 @@ def look_at_nodes(
         alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         remote = ray.remote(max_retries=0, num_cpus=0)(_facts)
         asked = {}
+        sent = time.time()  # a node looks at its clock at any time from here to its answer
         for node in alive:
             here = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
             asked[node["NodeManagerHostname"], node["NodeID"][:8]] = remote.options(scheduling_strategy=here).remote(
@@ -50,7 +51,6 @@ def look_at_nodes(
             )
         there = 0.0
         for (host, number), answer in asked.items():
-            sent = time.time()
             name = f"{host} ({number})"
             try:
                 facts = ray.get(answer, timeout=WAIT_SECONDS)

@@ -43,7 +43,8 @@ esac
 def programs(place: Path, python: str) -> dict[str, str]:
     """A folder with Slurm's programs, which run everything here; the environment that has them first."""
     bodies = {
-        "scontrol": f'if [ "$1" = show ]; then printf "localhost\\nother\\n"; else echo "$*" >> {place}/scontrol; fi',
+        "scontrol": f'if [ "$2" = job ]; then cat {place}/state 2>/dev/null || echo "JobId=77 JobState=RUNNING"\n'
+        f'elif [ "$1" = show ]; then printf "localhost\\nother\\n"; else echo "$*" >> {place}/scontrol; fi',
         "srun": f'echo "$*" >> {place}/srun\nwhile [[ $1 == --* ]]; do shift; done\nexec "$@"',
         "python": python,
     }
@@ -118,6 +119,16 @@ def test_notice_of_the_end_reaches_the_build_and_puts_the_job_in_the_queue_again
     assert process.wait(30) == 0
     assert (tmp_path / "told").exists()
     assert (tmp_path / "scontrol").read_text() == "requeue 77\n"
+
+
+def test_a_build_that_its_user_cancels_is_told_and_not_put_in_the_queue_again(slurm, tmp_path):
+    (tmp_path / "state").write_text("JobId=77 JobState=CANCELLED by 1000")
+    process = subprocess.Popen(["bash", SCRIPT, *WORDS], env=slurm)
+    wait_for(tmp_path / "build")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 130
+    assert (tmp_path / "told").exists()
+    assert not (tmp_path / "scontrol").exists()
 
 
 def test_a_head_that_ends_at_once_ends_the_job_without_a_build(slurm, tmp_path):

@@ -25,7 +25,8 @@ ENVIRONMENT = os.environ | {
 def slurm(tmp_path: Path) -> dict[str, str]:
     """An environment in which srun runs its command here, with `python` a program that notes its words and waits."""
     programs = {
-        "scontrol": f'if [ "$1" = show ]; then printf "n1\\nn2\\n"; else echo "$*" >> {tmp_path}/scontrol; fi',
+        "scontrol": f'if [ "$2" = job ]; then cat {tmp_path}/state 2>/dev/null || echo "JobId=77 JobState=RUNNING"\n'
+        f'elif [ "$1" = show ]; then printf "n1\\nn2\\n"; else echo "$*" >> {tmp_path}/scontrol; fi',
         "srun": 'shift; exec "$@"',
         "scancel": f"kill -TERM $(cat {tmp_path}/pid)",
         "python": f'echo $$ > {tmp_path}/pid; echo "$*" > {tmp_path}/words\n'
@@ -38,6 +39,7 @@ def slurm(tmp_path: Path) -> dict[str, str]:
         path.write_text(f"#!/usr/bin/env bash\n{body}\n")
         path.chmod(0o755)
     known = {"SLURM_JOB_ID": "77", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "8"}
+    known["SLURM_CPUS_PER_TASK"] = "32"
     return os.environ | known | {"PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"}
 
 
@@ -68,6 +70,15 @@ def test_notice_of_the_end_reaches_the_run_and_puts_the_job_in_the_queue_again(s
     assert process.wait(20) == 0
     assert (tmp_path / "saved").exists()
     assert (tmp_path / "scontrol").read_text() == "requeue 77\n"
+
+
+def test_a_run_that_its_user_cancels_is_not_put_in_the_queue_again(slurm, tmp_path):
+    (tmp_path / "state").write_text("JobId=77 JobState=CANCELLED by 1000")
+    process = started(slurm, tmp_path)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) != 0
+    assert (tmp_path / "saved").exists()
+    assert not (tmp_path / "scontrol").exists()
 
 
 def test_slurm_s_own_lines_are_well_formed_and_ask_for_what_the_script_relies_on():
