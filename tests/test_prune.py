@@ -5,14 +5,18 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import marco
 from roots import digests
 from small_corpus import build, recipe_values, write_corpus, write_recipe
 
+from marco_data.cluster.leases import lease_of
+from marco_data.execute import LocalExecutor, Silent, run
 from marco_data.prune import find
-from marco_data.recipe import load_recipe
+from marco_data.recipe import Recipe, load_recipe
+from marco_data.run_state import Announced
 from marco_data.storage import Storage
 
 DAYS = 2 * 86_400
@@ -168,6 +172,75 @@ def test_where_the_last_whole_build_goes_the_one_that_stays_takes_its_place_and_
     marco("prune", "--keep", site / "a.yaml", "--root", root, "--yes")
     assert json.loads((stages / "small-3.whole.json").read_text())["stage"] == mine
     assert {path.name for path in root.glob("stage-3-*")} == {mine, trial.folder}
+
+
+@pytest.mark.parametrize("budget", [None, 1500], ids=["as it is", "with --budget"])
+def test_what_a_broken_off_build_of_a_kept_recipe_has_done_stays(site: Path, budget: int | None):
+    root, kept = site / "root", load_recipe(site / "a.yaml")
+    before = set(digests(root))
+    left_alone(root, load_recipe(site / "a.yaml", {"budget": budget}), sample=0.5)
+    age(root, DAYS)
+    done = set(digests(root)) - before
+    assert len(done) > 5
+    found = find(Storage(str(root)), [kept], time.time())
+    assert done.isdisjoint(entry.path for entry in found.goes)
+    (note,) = [note for note in found.notes if "has not come to its end" in note]
+    (root / note.split("`")[-2]).unlink()  # a run that nobody will go on with can be given up
+    assert done & {entry.path for entry in find(Storage(str(root)), [kept], time.time()).goes}
+
+
+def test_a_trial_keeps_what_a_broken_off_whole_build_has_done(site: Path):
+    root = site / "root"
+    kept = load_recipe(site / "a.yaml", {"budget": 1000})
+    before = set(digests(root))
+    left_alone(root, kept)
+    done = set(digests(root)) - before
+    assert build(kept, root, sample=0.5).stage.complete
+    age(root, DAYS)
+    goes = {entry.path for entry in find(Storage(str(root)), [kept], time.time()).goes}
+    assert done
+    assert done.isdisjoint(goes)
+    assert not [path for path in goes if path.startswith(("measure-", "decide-"))]
+
+
+def left_alone(root: Path, recipe: Recipe, **options: Any) -> None:
+    """A build that was ended by its machine before it could write a manifest."""
+    storage, dataset = Storage(str(root)), recipe.pipeline_function()(recipe, **options)
+    Announced.of(recipe, dataset.nodes, storage)
+    run(dataset, storage, LocalExecutor(), Silent())
+
+
+def test_a_run_that_waits_for_days_is_known_by_its_note_alone(site: Path):
+    root, keep = site / "root", [load_recipe(site / "a.yaml")]
+    storage, other = Storage(str(root)), load_recipe(site / "b.yaml")
+    (decide,) = [node for node in other.pipeline_function()(other).nodes if node.name == "decide"]
+    name = lease_of(Announced.of(other, [decide], storage).state.run)
+    storage.replace(name, b"{}")
+    age(root, DAYS)
+    assert [e for e in find(storage, keep, time.time()).goes if e.path.startswith(f"{decide.folder}/")]
+    os.utime(root / name)
+    found = find(storage, keep, time.time())
+    assert list(found.building) == [decide.folder]
+    assert not [entry for entry in found.goes if entry.path.startswith(f"{decide.folder}/")]
+
+
+def test_a_trial_leaves_whole_builds_of_an_older_version_and_of_nobody_known(site: Path):
+    root, keep = site / "root", [load_recipe(site / "b.yaml")]
+    storage, whole = Storage(str(root)), json.loads((root / "stages" / "small-3.whole.json").read_text())["stage"]
+    trial = json.loads((root / whole / "manifest.json").read_text()) | {"folder": "stage-3-" + "0" * 12, "sample": 0.5}
+    storage.replace(f"{trial['folder']}/manifest.json", json.dumps(trial).encode())
+    for name in (f"small-3.{keep[0].digest}", "small-3", "small"):
+        storage.replace(f"stages/{name}.json", json.dumps({"stage": trial["folder"], "number": 3}).encode())
+    old = json.loads((root / whole / "manifest.json").read_text())
+    for key in ("languages_from", "remove"):
+        assert old["recipe"].pop(key) is None
+    last = root / "stages" / "small-3.whole.json"
+    for recipe, pointed in ((old["recipe"], "stage-3-" + "1" * 12), (old["recipe"] | {"seed": "x"}, whole)):
+        storage.replace(f"{whole}/manifest.json", json.dumps(old | {"recipe": recipe}).encode())
+        storage.replace("stages/small-3.whole.json", json.dumps({"stage": pointed, "number": 3}).encode())
+        age(root, DAYS)
+        assert last.is_file()
+        assert f"{whole}/manifest.json" not in {entry.path for entry in find(storage, keep, time.time()).goes}
 
 
 def test_a_root_without_builds_is_a_mistake(tmp_path: Path, site: Path):
