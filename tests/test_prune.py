@@ -14,7 +14,7 @@ from small_corpus import build, recipe_values, write_corpus, write_recipe
 
 from marco_data.cluster.leases import lease_of
 from marco_data.execute import LocalExecutor, Silent, run
-from marco_data.prune import find
+from marco_data.prune import Pruning, find, remove
 from marco_data.recipe import Recipe, load_recipe
 from marco_data.run_state import Announced
 from marco_data.storage import Storage
@@ -224,6 +224,23 @@ def test_a_run_that_waits_for_days_is_known_by_its_note_alone(site: Path):
     assert not [entry for entry in found.goes if entry.path.startswith(f"{decide.folder}/")]
 
 
+def test_a_build_with_other_options_is_told_of_before_it_goes_and_kept_by_its_folder(site: Path):
+    root = site / "root"
+    pointer = root / "stages" / f"small-3.{load_recipe(site / 'b.yaml').digest}.json"
+    folder = json.loads(pointer.read_text())["stage"]
+    listed = marco("prune", "--keep", site / "a.yaml", "--root", root, "--json")
+    assert folder in listed.json["folders"]
+    (note,) = [note for note in listed.json["notes"] if folder in note]
+    assert "with another `budget`, `steps`" in note
+    assert f"--keep {folder} keeps it" in note
+    before = digests(root)
+    done = marco("prune", "--keep", site / "a.yaml", folder, "--root", root, "--yes")
+    assert (done.code, digests(root)) == (0, before)
+    none = marco("prune", "--keep", "stage-3-0123456789ab", "--root", root, "--yes")
+    assert (none.code, digests(root)) == (2, before)
+    assert "there is no build `stage-3-0123456789ab`" in none.err
+
+
 def test_a_trial_leaves_whole_builds_of_an_older_version_and_of_nobody_known(site: Path):
     root, keep = site / "root", [load_recipe(site / "b.yaml")]
     storage, whole = Storage(str(root)), json.loads((root / "stages" / "small-3.whole.json").read_text())["stage"]
@@ -241,6 +258,25 @@ def test_a_trial_leaves_whole_builds_of_an_older_version_and_of_nobody_known(sit
         age(root, DAYS)
         assert last.is_file()
         assert f"{whole}/manifest.json" not in {entry.path for entry in find(storage, keep, time.time()).goes}
+
+
+def test_a_pointer_that_a_build_has_moved_meanwhile_stays_as_it_is(site: Path, monkeypatch: pytest.MonkeyPatch):
+    root, keep = site / "root", [load_recipe(site / "a.yaml")]
+    storage, now = Storage(str(root)), time.time()
+    found = find(storage, keep, now)
+    newer = json.dumps({"stage": "stage-3-" + "0" * 12, "number": 3}).encode()
+    number, family = root / "stages" / "small-3.json", root / "stages" / "small.json"
+
+    def while_a_build_ends(*arguments: Any) -> Pruning:
+        again = find(*arguments)
+        number.write_bytes(newer)
+        return again
+
+    monkeypatch.setattr("marco_data.prune.find", while_a_build_ends)
+    assert {"stages/small-3.json", "stages/small.json"} <= set(found.pointers)
+    assert remove(storage, found, keep, now) == len(found.goes)
+    assert number.read_bytes() == newer
+    assert json.loads(family.read_text())["stage"] == found.pointers["stages/small.json"]
 
 
 def test_a_root_without_builds_is_a_mistake(tmp_path: Path, site: Path):
