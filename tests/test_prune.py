@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from roots import digests
 from small_corpus import build, recipe_values, write_corpus, write_recipe
 
 from marco_data.cluster.leases import lease_of
+from marco_data.disk_use import disk_use
 from marco_data.execute import LocalExecutor, Silent, run
 from marco_data.prune import Pruning, find, remove
+from marco_data.reach import Reach
 from marco_data.recipe import Recipe, load_recipe
 from marco_data.run_state import Announced
 from marco_data.storage import Storage
@@ -297,3 +300,27 @@ def test_disk_use_counts_every_file_once_and_says_what_pruning_would_free(site: 
     goes = find(Storage(str(site / "root")), [load_recipe(site / "a.yaml")], time.time())
     assert goes.bytes == other["own"]
     assert "needed by it alone" in marco("stats", 3, "--disk", "--root", site / "root").out
+
+
+def test_disk_use_holds_the_needs_of_one_build_and_looks_at_no_file_once_for_each(site: Path, monkeypatch):
+    storage, made, alive = Storage(str(site / "root")), [], []
+
+    class Watched(Reach):
+        def __init__(self) -> None:
+            super().__init__()
+            alive.append(sum(known() is not None for known in made))
+            made.append(weakref.ref(self))
+
+        def has(self, path: str) -> bool:
+            raise AssertionError(f"{path} was looked for in one build after the other")
+
+    monkeypatch.setattr("marco_data.disk_use.Reach", Watched)
+    before = disk_use(storage)
+    assert alive == [0, 0]
+    pointer = next((site / "root" / "stages").glob("small-3.????????????.json"))
+    shutil.copy(pointer, pointer.with_name(f"small-3.{'0' * 12}.json"))
+    same = disk_use(storage).builds
+    assert len(same) == 3
+    folder = json.loads(pointer.read_text())["stage"]
+    assert [build.own for build in same if build.folder == folder] == [0, 0]
+    assert {build.bytes for build in same} == {build.bytes for build in before.builds}
