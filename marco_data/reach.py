@@ -7,6 +7,7 @@ What a `dedup: index` names is needed too, as long as the index is there.
 Knows nothing of steps, and reads no data: of a node one manifest, whatever the number of its tasks.
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from marco_data.errors import RecipeError
 from marco_data.nodes.mix import build_before
 from marco_data.recipe import ADDED, Recipe
 from marco_data.record_table import records_of
+from marco_data.records import read_in_blocks
 from marco_data.run_state import FOLDER, RunState, find_state, pointer_to
 from marco_data.stage import Stage, find_stage
 from marco_data.storage import Entry, Storage
@@ -48,8 +50,8 @@ class Reach:
         self.stages[folder] = stage
         self.folders.add(folder)
         for node in stage.nodes.values():
-            for path in node["records"]:
-                self.add_record(storage.read_json(path))
+            for data in read_in_blocks(storage, node["records"]):
+                self.add_record(json.loads(data))
             if node["manifest"] is not None:
                 self.add_manifest(storage, node["manifest"])
         if stage.mix.get("after"):
@@ -72,9 +74,8 @@ class Reach:
 
     def add_record(self, raw: Any) -> None:
         """A record and every file it names, among its data or its facts."""
-        if raw is not None:
-            self.files.add(f"{raw['folder']}/{raw['key']}.json")
-            self.files.update(_named(raw))
+        self.files.add(f"{raw['folder']}/{raw['key']}.json")
+        self.files.update(_named(raw))
 
     def add_index(self, raw: Any) -> None:
         for run in raw["runs"]:
