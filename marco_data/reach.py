@@ -126,6 +126,8 @@ def needed_by(storage: Storage, recipes: Sequence[Recipe], stages: Sequence[str]
             )
         for state in runs:
             reach.folders |= {node.folder for node in state.nodes}
+            if state.ended is not None:
+                reach.add_stage(storage, state.ended)  # what says that it is unfinished
             reach.add_before(storage, state.family, state.stage, state.recipe.get("after", "nothing"))
             notes.append(
                 f"{named}: the run {state.run} has not come to its end; the folders of all its steps stay until it "
@@ -167,15 +169,24 @@ def _whole_builds(storage: Storage, reach: Reach, recipe: Recipe) -> str:
 def _broken_off(storage: Storage, recipe: Recipe) -> Iterator[RunState]:
     """Runs that have not ended, of a recipe or of the same with another budget, other languages or waivers.
 
-    Of each such recipe only the newest run is looked at: it took up what those before it had done.
+    Of each such recipe only the newest run is looked at: it took up what those before it had done. One with another
+    digest has not ended either where it came to an unfinished build.
     """
     named = re.compile(re.escape(f"{recipe.family}-{recipe.stage}.") + r"([0-9a-f]{12})\.json")
     for found in filter(None, map(named.fullmatch, storage.names(FOLDER))):
         state = find_state(storage, recipe.family, recipe.stage, found[1])
-        if state is None or state.ended is not None:
+        if state is None:
+            continue
+        if state.ended is not None and (state.digest == recipe.digest or _is_complete(storage, state.ended)):
             continue
         if state.digest == recipe.digest or _apart_from_options(state.recipe) == _apart_from_options(recipe.recorded):
             yield state
+
+
+def _is_complete(storage: Storage, folder: str) -> bool:
+    """Also of a build that is gone: nothing of it is left to be finished."""
+    raw = storage.read_json(f"{folder}/manifest.json")
+    return raw is None or bool(raw["complete"])
 
 
 def _apart_from_options(recorded: dict[str, Any]) -> dict[str, Any]:

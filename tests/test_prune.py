@@ -19,7 +19,7 @@ from marco_data.execute import LocalExecutor, Silent, run
 from marco_data.prune import Pruning, find, remove
 from marco_data.reach import Reach
 from marco_data.recipe import Recipe, load_recipe
-from marco_data.run_state import Announced
+from marco_data.run_state import Announced, end_state
 from marco_data.storage import Storage
 
 DAYS = 2 * 86_400
@@ -190,6 +190,28 @@ def test_what_a_broken_off_build_of_a_kept_recipe_has_done_stays(site: Path, bud
     (note,) = [note for note in found.notes if "has not come to its end" in note]
     (root / note.split("`")[-2]).unlink()  # a run that nobody will go on with can be given up
     assert done & {entry.path for entry in find(Storage(str(root)), [kept], time.time()).goes}
+
+
+def test_an_unfinished_build_of_a_kept_recipe_with_another_budget_stays(site: Path):
+    root, kept = site / "root", load_recipe(site / "a.yaml")
+    other = load_recipe(site / "a.yaml", {"budget": 1500})
+    left_alone(root, other)
+    mixed = {path for path in digests(root) if path.startswith(mix_of(other))}
+    assert mixed
+    end_state(Storage(str(root)), other, "stage-3-" + "0" * 12)
+    manifest = root / ("stage-3-" + "0" * 12) / "manifest.json"
+    manifest.parent.mkdir()
+    for complete in (False, True):
+        whole = json.loads(next(root.glob("stage-3-*[!0]/manifest.json")).read_text())
+        manifest.write_text(json.dumps(whole | {"complete": complete, "recipe": other.recorded}))
+        age(root, DAYS)
+        goes = {entry.path for entry in find(Storage(str(root)), [kept], time.time()).goes}
+        name = f"{manifest.parent.name}/manifest.json"
+        assert goes & {*mixed, name} == ({*mixed, name} if complete else set())
+
+
+def mix_of(recipe: Recipe) -> str:
+    return next(node.folder for node in recipe.pipeline_function()(recipe).nodes if node.name == "mix")
 
 
 def test_a_trial_keeps_what_a_broken_off_whole_build_has_done(site: Path):
