@@ -11,14 +11,16 @@ from marco_data.cli_build import say
 from marco_data.cli_recipe import file_of
 from marco_data.errors import RecipeError
 from marco_data.options import Json, Root
-from marco_data.reach import folders_of
+from marco_data.reach import STAGE, folders_of
 from marco_data.recipe import load_recipe
 from marco_data.report_disk import amount, print_pruning
 from marco_data.storage import Storage
 
 
 def prune(
-    keep: Annotated[list[str], typer.Option("--keep", help="A recipe file or FAMILY/STAGE to keep (repeatable).")],
+    keep: Annotated[
+        list[str], typer.Option("--keep", help="A recipe file, FAMILY/STAGE or a stage's folder to keep (repeatable).")
+    ],
     more: Annotated[list[str] | None, typer.Argument(help="More of them.")] = None,
     root: Root = "./marco-out",
     yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only list.")] = False,
@@ -28,12 +30,14 @@ def prune(
 
     Example:  marco-data prune --keep sample/3 sample/4
     """
-    recipes = [load_recipe(file_of(name)) for name in (*keep, *(more or ()))]
+    names = [name.rstrip("/") for name in (*keep, *(more or ()))]
+    stages = [name for name in names if STAGE.fullmatch(name)]
+    recipes = [load_recipe(file_of(name)) for name in names if name not in stages]
     storage, now = Storage(root), time.time()
     if not folders_of(storage):
         raise RecipeError(f"nothing was built in `{root}`", hint="--root names another")
-    found = pruning.find(storage, recipes, now)
-    gone = pruning.remove(storage, found, recipes, now) if yes else 0
+    found = pruning.find(storage, recipes, now, stages)
+    gone = pruning.remove(storage, found, recipes, now, stages) if yes else 0
     if json_output:
         folders = {name: {"files": n, "bytes": size} for name, (n, size) in found.by_folder().items()}
         said = {"folders": folders, "files": len(found.goes), "bytes": found.bytes, "deleted": gone}

@@ -5,6 +5,7 @@ builds share records: what one build needs alone is what pruning it would free. 
 """
 
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -50,35 +51,50 @@ class DiskUse:
         return {**asdict(self), "bytes": self.bytes, "unneeded": self.unneeded}
 
 
+NOBODY, SHARED = -1, -2
+
+
 def disk_use(storage: Storage) -> DiskUse:
+    """One build's needs are held at a time, and of each file a number: whose alone it is, nobody's, or of several."""
     sizes = {entry.path: entry.bytes for folder in folders_of(storage) for entry in storage.below(folder)}
-    reaches: dict[str, tuple[str, Reach]] = {}
-    for entry in storage.below("stages"):
-        named = POINTER.fullmatch(entry.path)
-        if named and named["of"] != "whole":
-            folder = str((storage.read_json(entry.path) or {}).get("stage", ""))
-            reach = Reach()
-            reach.add_stage(storage, folder)
-            reaches[f"{named['number']}.{named['of']}"] = (folder, reach)
-    needed: dict[str, set[str]] = defaultdict(set)
-    for name, (_, reach) in reaches.items():
-        for path in sizes:
-            if reach.has(path):
-                needed[path].add(name)
-    builds = tuple(
-        BuildUse(
-            name,
-            folder,
-            sum(size for path, size in sizes.items() if name in needed[path]),
-            sum(size for path, size in sizes.items() if needed[path] == {name}),
-        )
-        for name, (folder, _) in sorted(reaches.items())
-    )
+    stages: dict[str, list[str]] = defaultdict(list)  # of these a build needs all, of other folders single files
+    for path in sizes:
+        folder = path.partition("/")[0]
+        if STAGE.fullmatch(folder):
+            stages[folder].append(path)
+    owner = dict.fromkeys(sizes, NOBODY)
+    builds = sorted(_builds(storage))
+    needed, own = [0] * len(builds), [0] * len(builds)
+    for number, (_, folder) in enumerate(builds):
+        for path in _needed(storage, folder, sizes, stages):
+            needed[number] += sizes[path]
+            owner[path] = number if owner[path] == NOBODY else SHARED
     steps: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for path, size in sizes.items():
         folder = path.partition("/")[0]
         sums = steps["stage" if STAGE.fullmatch(folder) else folder.rpartition("-")[0]]
         sums[0] += 1
         sums[1] += size
-        sums[2] += 0 if needed[path] else size
-    return DiskUse(tuple(StepUse(name, *sums) for name, sums in sorted(steps.items())), builds)
+        sums[2] += size if owner[path] == NOBODY else 0
+        if owner[path] >= 0:
+            own[owner[path]] += size
+    return DiskUse(
+        tuple(StepUse(name, *sums) for name, sums in sorted(steps.items())),
+        tuple(BuildUse(*build, *sums) for build, *sums in zip(builds, needed, own, strict=True)),
+    )
+
+
+def _builds(storage: Storage) -> Iterator[tuple[str, str]]:
+    """(name of a recipe, folder of its newest build)."""
+    for entry in storage.below("stages"):
+        named = POINTER.fullmatch(entry.path)
+        if named and named["of"] != "whole":
+            yield f"{named['number']}.{named['of']}", str((storage.read_json(entry.path) or {}).get("stage", ""))
+
+
+def _needed(storage: Storage, folder: str, sizes: Mapping[str, int], stages: Mapping[str, list[str]]) -> set[str]:
+    """The files of a root that a build needs, of those that are there."""
+    reach = Reach()
+    reach.add_stage(storage, folder)
+    files = {path for path in reach.files if path in sizes}
+    return files.union(*(stages.get(name, ()) for name in reach.folders))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from marco_data.errors import RecipeError
-from marco_data.reach import STAGE, Reach, folders_of, needed_by, worked_on
+from marco_data.reach import STAGE, Reach, differences, folders_of, needed_by, worked_on
 from marco_data.recipe import Recipe
 from marco_data.storage import Entry, Storage, canonical_json
 
@@ -43,6 +43,12 @@ class Pruning:
     def bytes(self) -> int:
         return sum(entry.bytes for entry in self.goes)
 
+    @property
+    def stages_gone(self) -> set[str]:
+        """The folders of the builds that may go."""
+        parts = (entry.path.partition("/") for entry in self.goes)
+        return {folder for folder, _, name in parts if STAGE.fullmatch(folder) and name == "manifest.json"}
+
     def by_folder(self) -> dict[str, tuple[int, int]]:
         """{folder: (files, bytes)} of what may go."""
         out: dict[str, tuple[int, int]] = {}
@@ -53,10 +59,13 @@ class Pruning:
         return dict(sorted(out.items()))
 
 
-def find(storage: Storage, keep: Sequence[Recipe], now: float) -> Pruning:
-    """What of a root may go at the moment `now`. Reads manifests and lists every folder; changes nothing."""
+def find(storage: Storage, keep: Sequence[Recipe], now: float, stages: Sequence[str] = ()) -> Pruning:
+    """What of a root may go at the moment `now`, if these recipes are kept and the builds in the folders `stages`.
+
+    Reads manifests and lists every folder; changes nothing.
+    """
     listed = {folder: storage.below(folder) for folder in folders_of(storage)}
-    reach, notes = needed_by(storage, keep)
+    reach, notes = needed_by(storage, keep, stages)
     for folder in listed:
         manifest = next((e for e in listed[folder] if e.path == f"{folder}/manifest.json"), None)
         if STAGE.fullmatch(folder) and manifest is not None and manifest.written > now - DAY:
@@ -77,6 +86,7 @@ def find(storage: Storage, keep: Sequence[Recipe], now: float) -> Pruning:
                 found.goes.append(entry)
     found.goes.sort(key=lambda entry: (_rank(entry.path), entry.path))
     found.pointers = _pointers(storage, found, reach)
+    found.notes += _alike(storage, found, keep)
     try:
         found.uploads = storage.unfinished_uploads(now - DAY)
     except (PermissionError, RecipeError) as error:  # a right of its own, and not every server knows the request
@@ -84,6 +94,21 @@ def find(storage: Storage, keep: Sequence[Recipe], now: float) -> Pruning:
     if found.uploads:
         found.notes.append(f"{len(found.uploads):,} uploads that began more than a day ago were never completed")
     return found
+
+
+def _alike(storage: Storage, found: Pruning, keep: Sequence[Recipe]) -> list[str]:
+    """Of each build that goes although a recipe of its family and stage is kept, in what it was another."""
+    notes = []
+    for folder in sorted(found.stages_gone):
+        raw = storage.read_json(f"{folder}/manifest.json") or {}
+        same = [recipe for recipe in keep if (recipe.family, recipe.stage) == (raw.get("family"), raw.get("stage"))]
+        if same:
+            keys = min((differences(raw["recipe"], recipe) for recipe in same), key=len)
+            what = f"with another {', '.join(f'`{key}`' for key in keys)}" if keys else "from the same recipe, earlier"
+            notes.append(
+                f"`{folder}` goes: `{raw['family']}` stage {raw['stage']}, built {what}; --keep {folder} keeps it"
+            )
+    return notes
 
 
 def _is_manifest(path: str) -> bool:
@@ -112,7 +137,7 @@ def _pointers(storage: Storage, found: Pruning, reach: Reach) -> dict[str, str |
 
     What said "the newest build" says it of the newest one that is left.
     """
-    gone = {entry.path.partition("/")[0] for entry in found.goes if entry.path.endswith("/manifest.json")}
+    gone = found.stages_gone
     listed = storage.below("stages")
     targets = {e.path: (storage.read_json(e.path) or {}).get("stage", "") for e in listed if e.path.endswith(".json")}
     left: list[tuple[float, str, re.Match[str]]] = [
@@ -136,12 +161,14 @@ def _pointers(storage: Storage, found: Pruning, reach: Reach) -> dict[str, str |
     return out
 
 
-def remove(storage: Storage, found: Pruning, keep: Sequence[Recipe], now: float) -> int:
+def remove(storage: Storage, found: Pruning, keep: Sequence[Recipe], now: float, stages: Sequence[str] = ()) -> int:
     """Delete what may go, after a second look at what has begun since; how many files went."""
-    again = find(storage, keep, now)
+    again = find(storage, keep, now, stages)
     still = {entry.path for entry in again.goes}
     paths = [entry.path for entry in found.goes if entry.path in still]
     for pointer, target in again.pointers.items():
+        if (storage.read_json(pointer) or {}).get("stage") not in again.stages_gone:
+            continue  # a build has ended since, and it names that
         if target is None:
             storage.remove(pointer)
         else:

@@ -41,6 +41,8 @@ from marco_data.yaml_lines import WrongAt, explain, known, read_yaml
 MIB = 1024 * 1024
 BUILD_STAGE = "pipelines.build_stage:build_stage"
 NAME = r"[a-z0-9][a-z0-9_-]*"
+ADDED = ("languages_from", "remove")
+"""Keys that older versions did not have: a recipe without them has the digest it always had."""
 
 
 def _budget(value: Any) -> Any:
@@ -359,7 +361,7 @@ class Recipe(Section):
         leaks = values["steps"].get("decontaminate") or {}
         for benchmark in leaks.get("benchmarks", {}).values():  # what of them counts in a build is in the index
             benchmark["paths"] = [path if "://" in path else Path(path).name for path in benchmark["paths"]]
-        for added in ("languages_from", "remove"):  # later: without them a recipe has the name it always had
+        for added in ADDED:
             if values[added] is None:
                 del values[added]
         return fingerprint(values)

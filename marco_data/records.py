@@ -84,13 +84,18 @@ def load_record(storage: Storage, folder: str, key: str) -> Record | None:
 FOUND_AT_ONCE = 2_000
 
 
+def read_in_blocks(storage: Storage, paths: Sequence[str]) -> Iterator[bytes]:
+    """The bytes of those of `paths` that are there, in their order: elsewhere one by one they are a request each."""
+    for start in range(0, len(paths), FOUND_AT_ONCE):
+        yield from storage.read_many(paths[start : start + FOUND_AT_ONCE])
+
+
 def found_records(storage: Storage, folder: str, keys: Sequence[str]) -> Iterator[Record]:
     """Those of the records of `keys` that are committed, in their order: one listing, then many at a time."""
     names = set(storage.names(folder))
     paths = [f"{folder}/{key}.json" for key in keys if f"{key}.json" in names]
     del names
-    for start in range(0, len(paths), FOUND_AT_ONCE):
-        yield from map(Record.from_json, storage.read_many(paths[start : start + FOUND_AT_ONCE]))
+    yield from map(Record.from_json, read_in_blocks(storage, paths))
 
 
 def commit_record(storage: Storage, record: Record, *, first_stands: bool = False) -> Record:

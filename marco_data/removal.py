@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from marco_data.errors import RecipeError
 from marco_data.generation.ledger import model_folder
 from marco_data.nodes.generate import place_name
+from marco_data.reach import STAGE, folders_of
 from marco_data.records import DROPPED, Record
 from marco_data.stage import Stage
 from marco_data.steps.remove import COPIES, LISTED, CopiesRule, Listed, Remove
@@ -84,6 +85,7 @@ def removal_of(lookup: Lookup, listed: Listed, copies: CopiesRule) -> Removal:
         gone[path] = pa.concat_tables([gone[path], table]) if path in gone else table
     held = Held.of(lookup, gone)
     shards, cut_from = held.shards()
+    tokens = {f"{prefix}.bin" for prefixes in shards.values() for prefix in prefixes}
     return Removal(
         stage=lookup.stage.folder,
         documents=sum(table.num_rows for table in removed.values()),
@@ -92,7 +94,7 @@ def removal_of(lookup: Lookup, listed: Listed, copies: CopiesRule) -> Removal:
         copies_known=copies == "drop" or lookup.stage.recipe["steps"]["dedup"].get("index") is None,
         copies=tuple(_copies(lookup, removed, copied)),
         shards=shards,
-        texts=tuple(sorted({*gone, *held.files, *cut_from})),
+        texts=tuple(sorted({*gone, *held.files, *cut_from, *tokens})),
         ledger=tuple(_ledger(lookup, held)),
     )
 
@@ -237,7 +239,8 @@ def _read_the_same(lookup: Lookup, theirs: Lookup, gone: Mapping[str, pa.Table])
 
     A measure pass with other settings, or of files that have changed since, has its own shards of the same documents.
     """
-    if theirs.stage.nodes["measure"]["folder"] != lookup.stage.nodes["measure"]["folder"]:
+    there = theirs.stage.nodes.get("measure")  # a build may have ended before it
+    if there is None or there["folder"] != lookup.stage.nodes["measure"]["folder"]:
         return False
     ours = {file.path for _, file, _ in lookup.measured}
     sources = {record.facts["source"] for _, file, record in lookup.measured if file.path in gone}
@@ -285,11 +288,13 @@ def _renamed(lookup: Lookup, gone: Mapping[str, pa.Table]) -> set[str]:
 
 
 def _others(lookup: Lookup) -> list[Stage]:
-    """The other builds that the root points to: of this stage, earlier ones, other recipes."""
-    storage = lookup.storage
-    pointers = [storage.read_json(f"stages/{name}") for name in storage.names("stages")]
-    folders = sorted({pointer["stage"] for pointer in pointers if pointer} - {lookup.stage.folder})
-    manifests = [storage.read_json(f"{folder}/manifest.json") for folder in folders]
+    """All other builds in the root: of this stage, earlier ones, other recipes.
+
+    A build of the same recipe from sources that grew has taken over the pointer to the one before, which may have been
+    trained on.
+    """
+    folders = [name for name in folders_of(lookup.storage) if STAGE.fullmatch(name) and name != lookup.stage.folder]
+    manifests = [lookup.storage.read_json(f"{folder}/manifest.json") for folder in folders]
     return [Stage.from_json(raw) for raw in manifests if raw is not None]
 
 
@@ -330,7 +335,7 @@ def _ledger(lookup: Lookup, held: Held) -> Iterator[str]:
     models = {
         (model["model"], model["revision"])
         for stage in (lookup.stage, *held.others)
-        for model in stage.recipe["generators"].values()
+        for model in stage.recipe.get("generators", {}).values()
     }
     files = {(r.facts["source"], *r.facts["files"]) for _, f, r in lookup.measured if f.digest in held.digests}
     for folder in sorted(f"{model_folder(*model)}/{place_name(file)}" for model in models for file in files):

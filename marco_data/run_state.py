@@ -130,6 +130,11 @@ def find_state(storage: Storage, family: str, stage: int, digest: str | None = N
     return None if raw is None else RunState.from_json(raw)
 
 
+def pointer_to(state: RunState) -> str:
+    """The file that names this run as the newest of its recipe."""
+    return f"{FOLDER}/{_names(state.family, state.stage, state.digest)[-1]}"
+
+
 def end_state(storage: Storage, recipe: Recipe, folder: str) -> None:
     """The newest run of a recipe has come to a stage in `folder`; its files of keys are needed no more."""
     state = find_state(storage, recipe.family, recipe.stage, recipe.digest)

@@ -29,7 +29,18 @@ from marco_data.nodes.tokenize import Tokenize
 from marco_data.nodes.written import spent
 from marco_data.recipe import Recipe
 from marco_data.record_table import records_of, sums_of
-from marco_data.records import DROPPED, FAILED, GENERATED, KEPT, READ, REPLACED, Count, Record, add_counts
+from marco_data.records import (
+    DROPPED,
+    FAILED,
+    GENERATED,
+    KEPT,
+    READ,
+    REPLACED,
+    Count,
+    Record,
+    add_counts,
+    read_in_blocks,
+)
 from marco_data.run_state import end_state
 from marco_data.step import Tools, fingerprint
 from marco_data.storage import Storage, canonical_json
@@ -165,8 +176,7 @@ class Stage:
         entry = self.nodes.get(node, {"manifest": None, "records": []})
         if entry["manifest"] is not None:
             return records_of(storage, entry["manifest"]) or []
-        found = [storage.read(path) for path in entry["records"]]
-        return [Record.from_json(data) for data in found if data is not None]
+        return [Record.from_json(data) for data in read_in_blocks(storage, entry["records"])]
 
     def everywhere(self, storage: Storage, kind: str) -> list[Record]:
         """The records of a kind of node over what was read, then over what was generated."""

@@ -4,15 +4,22 @@ import json
 import os
 import shutil
 import time
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import marco
 from roots import digests
 from small_corpus import build, recipe_values, write_corpus, write_recipe
 
-from marco_data.prune import find
-from marco_data.recipe import load_recipe
+from marco_data.cluster.leases import lease_of
+from marco_data.disk_use import disk_use
+from marco_data.execute import LocalExecutor, Silent, run
+from marco_data.prune import Pruning, find, remove
+from marco_data.reach import Reach
+from marco_data.recipe import Recipe, load_recipe
+from marco_data.run_state import Announced, end_state
 from marco_data.storage import Storage
 
 DAYS = 2 * 86_400
@@ -170,6 +177,133 @@ def test_where_the_last_whole_build_goes_the_one_that_stays_takes_its_place_and_
     assert {path.name for path in root.glob("stage-3-*")} == {mine, trial.folder}
 
 
+@pytest.mark.parametrize("budget", [None, 1500], ids=["as it is", "with --budget"])
+def test_what_a_broken_off_build_of_a_kept_recipe_has_done_stays(site: Path, budget: int | None):
+    root, kept = site / "root", load_recipe(site / "a.yaml")
+    before = set(digests(root))
+    left_alone(root, load_recipe(site / "a.yaml", {"budget": budget}), sample=0.5)
+    age(root, DAYS)
+    done = set(digests(root)) - before
+    assert len(done) > 5
+    found = find(Storage(str(root)), [kept], time.time())
+    assert done.isdisjoint(entry.path for entry in found.goes)
+    (note,) = [note for note in found.notes if "has not come to its end" in note]
+    (root / note.split("`")[-2]).unlink()  # a run that nobody will go on with can be given up
+    assert done & {entry.path for entry in find(Storage(str(root)), [kept], time.time()).goes}
+
+
+def test_an_unfinished_build_of_a_kept_recipe_with_another_budget_stays(site: Path):
+    root, kept = site / "root", load_recipe(site / "a.yaml")
+    other = load_recipe(site / "a.yaml", {"budget": 1500})
+    left_alone(root, other)
+    mixed = {path for path in digests(root) if path.startswith(mix_of(other))}
+    assert mixed
+    end_state(Storage(str(root)), other, "stage-3-" + "0" * 12)
+    manifest = root / ("stage-3-" + "0" * 12) / "manifest.json"
+    manifest.parent.mkdir()
+    for complete in (False, True):
+        whole = json.loads(next(root.glob("stage-3-*[!0]/manifest.json")).read_text())
+        manifest.write_text(json.dumps(whole | {"complete": complete, "recipe": other.recorded}))
+        age(root, DAYS)
+        goes = {entry.path for entry in find(Storage(str(root)), [kept], time.time()).goes}
+        name = f"{manifest.parent.name}/manifest.json"
+        assert goes & {*mixed, name} == ({*mixed, name} if complete else set())
+
+
+def mix_of(recipe: Recipe) -> str:
+    return next(node.folder for node in recipe.pipeline_function()(recipe).nodes if node.name == "mix")
+
+
+def test_a_trial_keeps_what_a_broken_off_whole_build_has_done(site: Path):
+    root = site / "root"
+    kept = load_recipe(site / "a.yaml", {"budget": 1000})
+    before = set(digests(root))
+    left_alone(root, kept)
+    done = set(digests(root)) - before
+    assert build(kept, root, sample=0.5).stage.complete
+    age(root, DAYS)
+    goes = {entry.path for entry in find(Storage(str(root)), [kept], time.time()).goes}
+    assert done
+    assert done.isdisjoint(goes)
+    assert not [path for path in goes if path.startswith(("measure-", "decide-"))]
+
+
+def left_alone(root: Path, recipe: Recipe, **options: Any) -> None:
+    """A build that was ended by its machine before it could write a manifest."""
+    storage, dataset = Storage(str(root)), recipe.pipeline_function()(recipe, **options)
+    Announced.of(recipe, dataset.nodes, storage)
+    run(dataset, storage, LocalExecutor(), Silent())
+
+
+def test_a_run_that_waits_for_days_is_known_by_its_note_alone(site: Path):
+    root, keep = site / "root", [load_recipe(site / "a.yaml")]
+    storage, other = Storage(str(root)), load_recipe(site / "b.yaml")
+    (decide,) = [node for node in other.pipeline_function()(other).nodes if node.name == "decide"]
+    name = lease_of(Announced.of(other, [decide], storage).state.run)
+    storage.replace(name, b"{}")
+    age(root, DAYS)
+    assert [e for e in find(storage, keep, time.time()).goes if e.path.startswith(f"{decide.folder}/")]
+    os.utime(root / name)
+    found = find(storage, keep, time.time())
+    assert list(found.building) == [decide.folder]
+    assert not [entry for entry in found.goes if entry.path.startswith(f"{decide.folder}/")]
+
+
+def test_a_build_with_other_options_is_told_of_before_it_goes_and_kept_by_its_folder(site: Path):
+    root = site / "root"
+    pointer = root / "stages" / f"small-3.{load_recipe(site / 'b.yaml').digest}.json"
+    folder = json.loads(pointer.read_text())["stage"]
+    listed = marco("prune", "--keep", site / "a.yaml", "--root", root, "--json")
+    assert folder in listed.json["folders"]
+    (note,) = [note for note in listed.json["notes"] if folder in note]
+    assert "with another `budget`, `steps`" in note
+    assert f"--keep {folder} keeps it" in note
+    before = digests(root)
+    done = marco("prune", "--keep", site / "a.yaml", folder, "--root", root, "--yes")
+    assert (done.code, digests(root)) == (0, before)
+    none = marco("prune", "--keep", "stage-3-0123456789ab", "--root", root, "--yes")
+    assert (none.code, digests(root)) == (2, before)
+    assert "there is no build `stage-3-0123456789ab`" in none.err
+
+
+def test_a_trial_leaves_whole_builds_of_an_older_version_and_of_nobody_known(site: Path):
+    root, keep = site / "root", [load_recipe(site / "b.yaml")]
+    storage, whole = Storage(str(root)), json.loads((root / "stages" / "small-3.whole.json").read_text())["stage"]
+    trial = json.loads((root / whole / "manifest.json").read_text()) | {"folder": "stage-3-" + "0" * 12, "sample": 0.5}
+    storage.replace(f"{trial['folder']}/manifest.json", json.dumps(trial).encode())
+    for name in (f"small-3.{keep[0].digest}", "small-3", "small"):
+        storage.replace(f"stages/{name}.json", json.dumps({"stage": trial["folder"], "number": 3}).encode())
+    old = json.loads((root / whole / "manifest.json").read_text())
+    for key in ("languages_from", "remove"):
+        assert old["recipe"].pop(key) is None
+    last = root / "stages" / "small-3.whole.json"
+    for recipe, pointed in ((old["recipe"], "stage-3-" + "1" * 12), (old["recipe"] | {"seed": "x"}, whole)):
+        storage.replace(f"{whole}/manifest.json", json.dumps(old | {"recipe": recipe}).encode())
+        storage.replace("stages/small-3.whole.json", json.dumps({"stage": pointed, "number": 3}).encode())
+        age(root, DAYS)
+        assert last.is_file()
+        assert f"{whole}/manifest.json" not in {entry.path for entry in find(storage, keep, time.time()).goes}
+
+
+def test_a_pointer_that_a_build_has_moved_meanwhile_stays_as_it_is(site: Path, monkeypatch: pytest.MonkeyPatch):
+    root, keep = site / "root", [load_recipe(site / "a.yaml")]
+    storage, now = Storage(str(root)), time.time()
+    found = find(storage, keep, now)
+    newer = json.dumps({"stage": "stage-3-" + "0" * 12, "number": 3}).encode()
+    number, family = root / "stages" / "small-3.json", root / "stages" / "small.json"
+
+    def while_a_build_ends(*arguments: Any) -> Pruning:
+        again = find(*arguments)
+        number.write_bytes(newer)
+        return again
+
+    monkeypatch.setattr("marco_data.prune.find", while_a_build_ends)
+    assert {"stages/small-3.json", "stages/small.json"} <= set(found.pointers)
+    assert remove(storage, found, keep, now) == len(found.goes)
+    assert number.read_bytes() == newer
+    assert json.loads(family.read_text())["stage"] == found.pointers["stages/small.json"]
+
+
 def test_a_root_without_builds_is_a_mistake(tmp_path: Path, site: Path):
     answer = marco("prune", "--keep", site / "a.yaml", "--root", tmp_path / "none", "--yes")
     assert answer.code == 2
@@ -188,3 +322,27 @@ def test_disk_use_counts_every_file_once_and_says_what_pruning_would_free(site: 
     goes = find(Storage(str(site / "root")), [load_recipe(site / "a.yaml")], time.time())
     assert goes.bytes == other["own"]
     assert "needed by it alone" in marco("stats", 3, "--disk", "--root", site / "root").out
+
+
+def test_disk_use_holds_the_needs_of_one_build_and_looks_at_no_file_once_for_each(site: Path, monkeypatch):
+    storage, made, alive = Storage(str(site / "root")), [], []
+
+    class Watched(Reach):
+        def __init__(self) -> None:
+            super().__init__()
+            alive.append(sum(known() is not None for known in made))
+            made.append(weakref.ref(self))
+
+        def has(self, path: str) -> bool:
+            raise AssertionError(f"{path} was looked for in one build after the other")
+
+    monkeypatch.setattr("marco_data.disk_use.Reach", Watched)
+    before = disk_use(storage)
+    assert alive == [0, 0]
+    pointer = next((site / "root" / "stages").glob("small-3.????????????.json"))
+    shutil.copy(pointer, pointer.with_name(f"small-3.{'0' * 12}.json"))
+    same = disk_use(storage).builds
+    assert len(same) == 3
+    folder = json.loads(pointer.read_text())["stage"]
+    assert [build.own for build in same if build.folder == folder] == [0, 0]
+    assert {build.bytes for build in same} == {build.bytes for build in before.builds}

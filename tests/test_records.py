@@ -1,14 +1,18 @@
 """Records: a task's result is committed once, and sums over counts do not depend on who adds."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from marco_data.errors import ShardError
-from marco_data.records import DROPPED, KEPT, READ, Count, Record, add_counts, commit_record, load_record
+from marco_data.reach import Reach
+from marco_data.records import DROPPED, FOUND_AT_ONCE, KEPT, READ, Count, Record, add_counts, commit_record, load_record
+from marco_data.stage import Stage
 from marco_data.storage import DataFile, Storage
 
 COUNTS = st.builds(
@@ -80,3 +84,38 @@ def test_the_bytes_of_a_record_follow_from_its_content(tmp_path: Path):
     assert turned.to_json() == record().to_json()
     assert record().to_json().endswith(b"\n")
     assert "ä.jsonl".encode() in record().to_json()
+
+
+class Counting(Storage):
+    """A root that remembers how many files each read asked for."""
+
+    asked: ClassVar[list[int]] = []
+
+    def read(self, path: str) -> bytes | None:
+        self.asked.append(1)
+        return super().read(path)
+
+    def read_many(self, paths: Sequence[str]) -> list[bytes]:
+        self.asked.append(len(paths))
+        return super().read_many(paths)
+
+
+def test_records_of_an_unfinished_build_are_read_many_at_a_time_in_their_order(tmp_path: Path):
+    storage, number = Counting(str(tmp_path)), FOUND_AT_ONCE + 3
+    folder, stage = "measure-0123456789ab", "stage-3-0123456789ab"
+    keys = [f"web-{n:04d}" for n in reversed(range(number))]
+    there = [key for n, key in enumerate(keys) if n not in (1, number - 2)]  # some records may be gone
+    (tmp_path / folder).mkdir()
+    for key in there:
+        (tmp_path / folder / f"{key}.json").write_bytes(Record(folder, key, {}).to_json())
+    node = {"folder": folder, "manifest": None, "records": [f"{folder}/{key}.json" for key in keys]}
+    built = Stage("small", 3, stage, complete=False, recipe={}, nodes={"measure": node}, counts=())
+    storage.asked.clear()
+    assert [record.key for record in built.records(storage, "measure")] == there
+    assert storage.asked == [FOUND_AT_ONCE, 3]
+    storage.replace(f"{stage}/manifest.json", built.to_json())
+    storage.asked.clear()
+    reach = Reach()
+    reach.add_stage(storage, stage)
+    assert reach.files == {f"{folder}/{key}.json" for key in there}
+    assert storage.asked == [1, FOUND_AT_ONCE, 3]  # the manifest, and two blocks of records

@@ -213,6 +213,24 @@ def test_shards_of_a_source_whose_files_have_changed_since_are_named(tmp_path: P
     assert there <= set(second["removal"]["texts"])
 
 
+def test_shards_are_named_whose_build_the_same_recipe_has_taken_the_pointer_from(tmp_path: Path):
+    values = recipe_values(write_corpus(tmp_path / "corpus")) | {"languages": ["en", "bn"]}
+    write_recipe(tmp_path / "all.yaml", values)
+    trained_on, _ = built(tmp_path, "all.yaml")
+    with (tmp_path / "corpus" / "web" / "a.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row("eng_Latn", 3), ensure_ascii=False) + "\n")
+    newer, _ = built(tmp_path, "all.yaml")
+    (tmp_path / "remove.txt").write_text("eng-0\n")
+    write_recipe(tmp_path / "some.yaml", {**values, "remove": "remove.txt"})
+    removal = built(tmp_path, "some.yaml")[0]["removal"]
+    both = {Path(stats["blend"]).parent.name for stats in (trained_on, newer)}
+    assert len(both) == 2
+    assert set(removal["shards"]) == both
+    named = {prefix for shards in removal["shards"].values() for prefix in shards}
+    assert {f"{prefix}.bin" for prefix in named} == {path for path in removal["texts"] if path.endswith(".bin")}
+    assert all((tmp_path / "out" / f"{prefix}.bin").is_file() for prefix in named)
+
+
 def test_a_document_of_an_earlier_crawl_that_is_like_a_removed_one_is_told(tmp_path: Path):
     values = recipe_values(write_corpus(tmp_path / "corpus"))
     write_recipe(tmp_path / "old.yaml", values | {"steps": {**values["steps"], "dedup": {"index": "old"}}})
