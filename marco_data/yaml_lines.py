@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from marco_data.errors import RecipeError
+from marco_data.languages import LANGUAGES, canonical
 
 Key = tuple[Any, ...]
 
@@ -138,12 +139,24 @@ def explain(
 
 
 def known(at: Key, lines: Mapping[Key, Any]) -> Key:
-    """The longest start of an error's location that is a place in the file (pydantic adds union members)."""
+    """The longest start of an error's location that is a place in the file (pydantic adds union members).
+
+    A language is checked under its code (`ben_Beng`) and found here as the file spells it (`bn`).
+    """
     kept: Key = ()
     for part in at:
         if (*kept, part) in lines:
             kept = (*kept, part)
+        elif part in LANGUAGES:
+            kept = next((key for key in lines if key and key[:-1] == kept and _code(key[-1]) == part), kept)
     return kept
+
+
+def _code(name: Any) -> str | None:
+    try:
+        return canonical(str(name)).code
+    except RecipeError:
+        return None
 
 
 def _fields_at(model: type[BaseModel], at: Key) -> list[str]:
