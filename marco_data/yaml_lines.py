@@ -132,6 +132,8 @@ def explain(
             )
             if isinstance(cause, RecipeError) and cause.hint:
                 hints.append(cause.hint)
+            # In YAML's words: it has lists, and nobody who writes it knows our classes.
+            message = re.sub(r" or instance of \w+$", "", message).replace("a valid tuple", "a list")
             problem = f"`{key}`: {message[:1].lower() + message[1:]}"
         problems.append((str(file), line, problem))
     told = [f"{file}:{line}: {problem}" for file, line, problem in sorted(set(problems))]
