@@ -88,6 +88,8 @@ def _texts(paths: list[str], fields: dict[str, str]) -> Iterator[str]:
     for part in split(list_files("text", source), MOST_BYTES):
         for batch in read_slice(part, "text", source, max_document_bytes=MOST_BYTES, batch_rows=1000):
             for text in batch.column("text").to_pylist():
-                if text is not None and read < MOST_BYTES:
+                if read >= MOST_BYTES:
+                    return
+                if text is not None:
                     read += len(text.encode())
                     yield text

@@ -54,12 +54,13 @@ def diff(
 
 
 def _print_diff(found: RecipeDiff) -> None:
-    print(f"{found.a} -> {found.b}: {len(found.keys)} keys differ")
+    # Defaults of what only one of the two has say nothing; --json has them.
+    told = [key for key in found.keys if {key.place_a, key.place_b} != {ABSENT, DEFAULT}]
+    print(f"{found.a} -> {found.b}: {len(told)} {'key differs' if len(told) == 1 else 'keys differ'}")
     for section in found.sections:
         print(f"\n{section.section}: {section.says}")
-        for key in found.keys:
-            # Defaults of what only one of the two has say nothing; --json has them.
-            if key.section == section.section and {key.place_a, key.place_b} != {ABSENT, DEFAULT}:
+        for key in told:
+            if key.section == section.section:
                 before, after = _both(key)
                 print(f"  {key.key}: {before} -> {after}    ({key.place_a} -> {key.place_b})")
     print()

@@ -79,7 +79,7 @@ class DropDuplicates(BaseModel):
     threshold: float = Field(0.80, gt=0, lt=1)
     hashes: int = Field(112, ge=1)
     first: int = Field(64, ge=1)
-    sigmas: float = Field(3.0, ge=0)
+    sigmas: float = Field(3.0, ge=0, allow_inf_nan=False)
     over: Literal["passed", "all"] = "passed"
     partition: int = Field(500_000, ge=1)
     index: str | None = Field(None, pattern=NAME)

@@ -11,6 +11,7 @@ travels with the plan's nodes and is identity; where the folder lies is neither.
 
 import csv
 import difflib
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -136,9 +137,12 @@ def _known(line: Line, rows: Mapping[str, Line]) -> str:
 
 def _number(line: Line) -> float | None:
     try:
-        return float(line.values["value"]) if line.values["value"] else None
+        number = float(line.values["value"]) if line.values["value"] else None
     except ValueError:
+        number = math.nan
+    if number is not None and not math.isfinite(number):
         line.wrong(f"`{line.values['limit']}` is `{line.values['value']}`: a number, or nothing to set it aside")
+    return number
 
 
 def _lines(path: Path, columns: tuple[str, ...], *, needed: tuple[str, ...]) -> Iterator[Line]:

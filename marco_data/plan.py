@@ -187,8 +187,23 @@ def difference(old: Any, new: Any, key: str = "") -> Iterator[str]:
         for i, (a, b) in enumerate(zip(old, new, strict=True)):
             label = a.get("step", i) if isinstance(a, dict) else i
             yield from difference(a, b, f"{key}.{label}" if key else str(label))
+    elif (gone := _steps(old)) and (come := _steps(new)):
+        for name in dict.fromkeys([*gone, *come]):
+            at = f"{key}.{name}" if key else name
+            if name in gone and name in come:
+                yield from difference(gone[name], come[name], at)
+            else:
+                yield f"{at}: {'no longer a step' if name in gone else 'a new step'}"
     elif old != new:
         yield f"{key}: {_short(old)} -> {_short(new)}"
+
+
+def _steps(value: Any) -> dict[str, Any]:
+    """The steps of a list by name; empty where it is no list of them, or one is in it twice."""
+    if not isinstance(value, list) or not all(isinstance(step, dict) and "step" in step for step in value):
+        return {}
+    steps = {str(step["step"]): step for step in value}
+    return steps if len(steps) == len(value) else {}
 
 
 def _short(value: Any) -> str:

@@ -52,7 +52,7 @@ def _budget(value: Any) -> Any:
 class Section(BaseModel):
     """A part of a recipe: unknown keys are errors, values never change."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TokenizerSection(Section):
@@ -174,7 +174,11 @@ class RemoveSection(Section):
 
 
 def _list_alone(value: Any) -> Any:
-    return {"file": value} if isinstance(value, str) else value
+    if isinstance(value, Mapping | RemoveSection | None):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("it names a file, `remove: remove.txt` or `remove: {file: remove.txt, copies: drop}`")
+    return {"file": value}
 
 
 class Recipe(Section):
@@ -406,7 +410,7 @@ def place_in(path: Path, key: tuple[str, ...]) -> str:
 
 
 def read_with_includes(path: Path, seen: set[Path]) -> tuple[dict[str, Any], dict[tuple[Any, ...], tuple[Path, int]]]:
-    values, own_lines = read_yaml(path, a="recipe", hint="give --family NAME or --recipe FILE")
+    values, own_lines = read_yaml(path, a="recipe", hint="give the path of one; `--family sample` names some that ship")
     _absolute_paths(values, path.parent)
     lines = {key: (path, line) for key, line in own_lines.items()}
     merged: dict[str, Any] = {}

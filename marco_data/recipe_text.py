@@ -54,7 +54,13 @@ def read_recipe(file: Path) -> Reading:
 
 
 def _match(value: Any, raw: Any, key: Key, at: Key, written: dict[Key, Key]) -> None:
-    """Notes which keys of the checked values stand in the files, and by which spelling (`zh` for `zho_Hans`)."""
+    """Notes which keys of the checked values stand in the files, and by which spelling (`zh` for `zho_Hans`).
+
+    A mapping that stands there in short (`remove: remove.txt`) has its place for the key that holds what is written.
+    """
+    if isinstance(value, dict) and raw is not None and not isinstance(raw, dict):
+        held = [name for name, inner in value.items() if inner == raw] or list(value)
+        written.update({(*key, name): at for name in held})
     if isinstance(value, dict) and isinstance(raw, dict):
         spelled = {str(name): name for name in raw}
         codes = {_code(name): name for name in spelled}

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from marco_data.errors import RecipeError
+from marco_data.languages import LANGUAGES, canonical
 
 Key = tuple[Any, ...]
 
@@ -131,6 +132,8 @@ def explain(
             )
             if isinstance(cause, RecipeError) and cause.hint:
                 hints.append(cause.hint)
+            # In YAML's words: it has lists, and nobody who writes it knows our classes.
+            message = re.sub(r" or instance of \w+$", "", message).replace("a valid tuple", "a list")
             problem = f"`{key}`: {message[:1].lower() + message[1:]}"
         problems.append((str(file), line, problem))
     told = [f"{file}:{line}: {problem}" for file, line, problem in sorted(set(problems))]
@@ -138,12 +141,24 @@ def explain(
 
 
 def known(at: Key, lines: Mapping[Key, Any]) -> Key:
-    """The longest start of an error's location that is a place in the file (pydantic adds union members)."""
+    """The longest start of an error's location that is a place in the file (pydantic adds union members).
+
+    A language is checked under its code (`ben_Beng`) and found here as the file spells it (`bn`).
+    """
     kept: Key = ()
     for part in at:
         if (*kept, part) in lines:
             kept = (*kept, part)
+        elif part in LANGUAGES:
+            kept = next((key for key in lines if key and key[:-1] == kept and _code(key[-1]) == part), kept)
     return kept
+
+
+def _code(name: Any) -> str | None:
+    try:
+        return canonical(str(name)).code
+    except RecipeError:
+        return None
 
 
 def _fields_at(model: type[BaseModel], at: Key) -> list[str]:

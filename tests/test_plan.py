@@ -137,6 +137,16 @@ def test_all_is_there_after_a_build_and_the_fingerprint_names_it(tmp_path: Path)
         ({"a": [1, 2]}, {"a": [1, 3]}, ["a.1: 2 -> 3"]),
         ({"a": [1, 2]}, {"a": [1]}, ["a: [1, 2] -> [1]"]),
         ({"steps": [{"step": "sign", "n": 1}]}, {"steps": [{"step": "sign", "n": 2}]}, ["steps.sign.n: 1 -> 2"]),
+        (
+            {"steps": [{"step": "quality", "n": 1}, {"step": "old"}]},
+            {"steps": [{"step": "remove"}, {"step": "quality", "n": 2}, {"step": "language"}]},
+            [
+                "steps.quality.n: 1 -> 2",
+                "steps.old: no longer a step",
+                "steps.remove: a new step",
+                "steps.language: a new step",
+            ],
+        ),
         ({"a": "x" * 100}, {"a": "y"}, [f"a: {'x' * 57}... -> y"]),
     ],
 )

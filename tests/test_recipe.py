@@ -65,6 +65,10 @@ MISTAKES: dict[str, tuple[str, str, int, tuple[str, ...]]] = {
         5,
         ("`languages`", "ben_Bengali", "did you mean", "ben_Beng"),
     ),
+    "languages that are no list": ("[en, zh, bn]", "en", 5, ("`languages`: input should be a list",)),
+    "removal of a number": ("budget: 500B", "remove: 5", 4, ("`remove`: it names a file, `remove: remove.txt` or",)),
+    "removal of a list": ("budget: 500B", "remove: [a]", 4, ("`remove`: it names a file, `remove: remove.txt` or",)),
+    "a source that is no mapping": ("books: {paths: books}", "books: 5", 11, ("`sources.books`: input", "dictionary")),
     "language of a share": ("{zh: 11.7,", "{zhh: 11.7,", 21, ("`mixture.multilingual.languages`", "zhh")),
     "language twice in shares": ("bn: 1.5}", "zho_Hans: 1.5}", 21, ("two of its codes name the same language",)),
     "language of a limit": ("      bn:", "      bnn:", 15, ("`steps.quality.overrides`", "bnn")),
@@ -193,7 +197,7 @@ def test_a_file_that_is_no_recipe_is_told_so(content: bytes, says: str, tmp_path
 
 
 def test_a_recipe_that_is_not_there_says_how_to_name_one(tmp_path: Path):
-    assert "give --family NAME or --recipe FILE" in message_of(tmp_path / "none.yaml")
+    assert "give the path of one" in message_of(tmp_path / "none.yaml")
 
 
 def test_a_mistake_in_an_included_file_is_told_with_that_file_and_line(tmp_path: Path):

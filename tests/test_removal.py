@@ -180,5 +180,5 @@ def test_a_wrong_entry_and_a_missing_list_are_told_with_their_place(tmp_path: Pa
     (tmp_path / "list.txt").write_text("a.example\ndomain:\n", "utf-8")
     with pytest.raises(RecipeError, match=r"list\.txt:2: `domain:` is no domain"):
         read_list(tmp_path / "list.txt")
-    with pytest.raises(RecipeError, match=r"missing\.txt"):
+    with pytest.raises(RecipeError, match=r"missing\.txt`: No such file or directory\n"):
         Remove(file=str(tmp_path / "missing.txt")).identity(Tools())

@@ -49,7 +49,7 @@ REASONS = frozenset(
 class Limits(BaseModel):
     """What an answer may be; None sets a guard aside. A figure equal to its limit is within it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     phrases: bool = True  # refusal, meta_text
     leaks: bool = True  # prompt_leak

@@ -161,7 +161,7 @@ class VllmPool(_Pool):
     kind: Literal["vllm"]
     replicas: Annotated[Replicas, BeforeValidator(_replicas)] = Replicas(min=1, max=1)
     tensor_parallel: Positive = 1
-    gpus: Annotated[float, Field(ge=0)] = 1.0  # that of `tensor_parallel`, where that is more
+    gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0  # that of `tensor_parallel`, where that is more
     resources: Resources = {}
     max_num_seqs: Positive = 256
     max_model_len: Positive | None = None  # the recipe's `context`

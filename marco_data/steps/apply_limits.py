@@ -85,7 +85,7 @@ class Limits(BaseModel):
     Without a value in FineWeb-2's configurations: the six that it leaves at Gopher's defaults, here too.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     max_duplicate_lines: float | None = None
     max_top_2_gram: float | None = None

@@ -28,8 +28,8 @@ class Decontaminate(Step):
     reasons: ClassVar[frozenset[str]] = frozenset({WHOLE, PART, STRETCH})
 
     share: float = Field(0.4, gt=0, le=1)
-    words: float = Field(10, ge=1)
-    stretch: float = Field(50, ge=1)
+    words: float = Field(10, ge=1, allow_inf_nan=False)
+    stretch: float = Field(50, ge=1, allow_inf_nan=False)
 
     def bind(self, language: Language | None, tools: Tools) -> BoundStep:
         def judge(batch: pa.RecordBatch) -> StepOutput:

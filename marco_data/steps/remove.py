@@ -121,8 +121,9 @@ def read_list(path: Path) -> Listed:
         stamp = path.stat()
         return _read(path, stamp.st_mtime_ns, stamp.st_size)
     except (OSError, UnicodeDecodeError) as error:
+        told = getattr(error, "strerror", None) or error
         raise RecipeError(
-            f"cannot read the list of documents to remove `{path}`: {error}", hint=f"`remove:` names a file, {_SYNTAX}"
+            f"cannot read the list of documents to remove `{path}`: {told}", hint=f"`remove:` names a file, {_SYNTAX}"
         ) from None
 
 

@@ -3,9 +3,12 @@
 import csv
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import zstandard
 from added_languages import PROSE
@@ -25,6 +28,7 @@ from marco_data.languages.derive import (
 )
 from marco_data.languages.match_limits import DIFFERS
 from marco_data.new_languages import read_new_languages
+from marco_data.sources import Slice, read_slice
 from marco_data.steps.apply_limits import load_limits
 
 TEXTS = [text for text in PROSE["nno_Latn"] for _ in range(3)]
@@ -32,6 +36,7 @@ TEXTS = [text for text in PROSE["nno_Latn"] for _ in range(3)]
 
 def write_text(folder: Path, code: str, texts: list[str]) -> Path:
     path = folder / f"{code}.jsonl"
+    folder.mkdir(exist_ok=True)
     path.write_text("".join(json.dumps({"content": t}, ensure_ascii=False) + "\n" for t in texts), "utf-8")
     return path
 
@@ -175,6 +180,24 @@ def test_a_language_that_is_there_is_not_written_again(tmp_path: Path):
     again = marco(*words)
     assert (again.code, (tmp_path / "o" / "limits.csv").read_bytes()) == (2, before)
     assert "has `nno_Latn` already" in again.err
+
+
+def test_no_more_files_are_read_than_the_text_that_is_wanted_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    read: list[str] = []
+
+    def reading(part: Slice, *arguments: Any, **options: Any) -> Iterator[pa.RecordBatch]:
+        read.append(part.name)
+        return read_slice(part, *arguments, **options)
+
+    files = [write_text(tmp_path / "in", f"part{n}", list(PROSE["nno_Latn"])) for n in range(4)]
+    wanted = sum(len(text.encode()) for text in PROSE["nno_Latn"])
+    monkeypatch.setattr("marco_data.cli_languages.read_slice", reading)
+    # A byte more than the first file has: the second is opened for one document, the others are not.
+    monkeypatch.setattr("marco_data.cli_languages.MOST_BYTES", wanted + 1)
+    words = ["--field", "text=content", "--code", "nno_Latn", "--out", tmp_path / "own", "--json"]
+    told = marco("languages", "derive", "--from", tmp_path / "in", *words)
+    assert told.json["documents"] == len(PROSE["nno_Latn"]) + 1
+    assert {name.partition("[")[0] for name in read} == {f"text/{file.name}" for file in files[:2]}
 
 
 def test_languages_alone_still_lists_them():
