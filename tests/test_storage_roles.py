@@ -18,7 +18,7 @@ from marco_data.storage_counts import COUNTS
 
 
 class RoleServer(ThreadingHTTPServer):
-    """Refuses the next so many requests; takes `seconds` for the first that it answers."""
+    """Refuses the next so many requests; takes `seconds` for the name of the role, once."""
 
     daemon_threads = True
     refuses, seconds, valid_for = 0, 0.0, timedelta(hours=6)
@@ -32,8 +32,9 @@ class Handler(BaseHTTPRequestHandler):
     server: RoleServer
 
     def do(self) -> None:
-        pause, self.server.seconds = self.server.seconds, 0.0
-        time.sleep(pause)
+        if self.path.endswith("security-credentials/"):
+            pause, self.server.seconds = self.server.seconds, 0.0
+            time.sleep(pause)
         refused = self.server.refuses > 0
         self.server.refuses -= refused
         keys = {"AccessKeyId": "ROLE", "SecretAccessKey": "secret", "Token": "token", "Code": "Success"}
