@@ -34,7 +34,7 @@ from fsspec.asyn import sync, sync_wrapper
 from s3fs.core import S3_RETRYABLE_ERRORS
 from s3fs.errors import translate_boto_error
 
-from marco_data.errors import RecipeError, StorageUnreachable
+from marco_data.errors import MachineError, RecipeError, StorageUnreachable
 from marco_data.redact import redacted
 from marco_data.storage_counts import COUNTS
 
@@ -79,6 +79,8 @@ MISTAKES: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys(EXPIRED, ("the credentials for `{bucket}` have expired", _RENEW)),
 }
 """What no other request escapes either, by its code: what to say, and the remedy."""
+OF_THIS_MACHINE = frozenset({"RequestTimeTooSkewed"})
+"""Of those mistakes: what requests of other machines do escape."""
 CONFLICT = 409
 PRECONDITION_FAILED = 412
 NOT_IMPLEMENTED = 501
@@ -301,7 +303,8 @@ def translated(error: Exception, method: str, where: str, call: Callable[..., An
         region = getattr(getattr(client, "meta", None), "region_name", None) or "unknown"
         bucket = where.partition("/")[0]
         told = what.format(bucket=bucket, endpoint=_endpoint(call), region=region, method=method)
-        return RecipeError(f"{told} ({said(error)})", hint=remedy)
+        kind = MachineError if code_of(error) in OF_THIS_MACHINE else RecipeError
+        return kind(f"{told} ({said(error)})", hint=remedy)
     if isinstance(error, BotoCoreError):
         return OSError(str(error))
     if status(error) == CONFLICT:

@@ -29,7 +29,7 @@ from marco_data.errors import DamagedFile, RecipeError, RetryableError
 from marco_data.redact import public_url
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What no retry and no other shard escapes: such an OSError ends the run."""
+"""On the disk of the root no retry and no other shard escapes it: such an OSError ends the run."""
 
 UPLOADS = 3
 """How often a file is sent whole. Each request of an upload has tries of its own; this is for what voids all of it."""
