@@ -2,6 +2,7 @@
 
 MarcoError
   RecipeError       the recipe, the command or the environment is wrong: nothing starts, exit 2
+    MachineError    ... on this machine; in a task it is as a RetryableError, for other machines may do
   ShardError        this shard cannot be finished: the run goes on without it, exit 1 with a list
     DamagedFile     a file that the run has made is not what was written: it is made again
   RetryableError    trying the same thing again may succeed: the driver does, a few times
@@ -32,6 +33,10 @@ class RecipeError(MarcoError, ValueError):
 
     Also a ValueError, so that pydantic validators may raise it and the loader can add file and line.
     """
+
+
+class MachineError(RecipeError):
+    """This machine is wrong, its clock for one: told as a RecipeError where a command starts; a task is tried again."""
 
 
 class ShardError(MarcoError):

@@ -23,15 +23,16 @@ from marco_data.alarms import Alarm, Watch
 from marco_data.child import may_end, stuck_after
 from marco_data.cluster.leases import Leases
 from marco_data.dataset import Context, Dataset, Node, Task
-from marco_data.errors import DamagedFile, MarcoError, RecipeError, RetryableError
+from marco_data.errors import DamagedFile, MarcoError
 from marco_data.interrupts import Interrupts
 from marco_data.languages import know
+from marco_data.outside import ends_run, may_pass
 from marco_data.record_table import HELD, Gathered, records_of, write_records
 from marco_data.records import Record, commit_record, found_records, load_record
 from marco_data.redact import redacted
 from marco_data.run_log import RunLog
 from marco_data.step import Tools, fingerprint
-from marco_data.storage import DISK_FULL, Storage
+from marco_data.storage import Storage
 from marco_data.storage_counts import COUNTS, StorageCounts
 from marco_data.stragglers import Stragglers
 
@@ -95,8 +96,8 @@ def run_task(task: Task, storage: Storage, *, isolated: bool = False) -> Done:
 def _run_task(task: Task, storage: Storage, *, isolated: bool) -> Done:
     """Do one task and commit it, or take the record of whoever did it before.
 
-    A RetryableError is tried again here, with a pause; a ShardError and our own bug end in `error`. What no other
-    task would escape is raised: a RecipeError, a full disk. `isolated` puts each step's work into a child process.
+    What may pass is tried again here, with a pause; a ShardError and our own bug end in `error`. What no other task
+    would escape is raised: a RecipeError, a full disk. `isolated` puts each step's work into a child process.
     """
     started, worked = time.monotonic(), time.process_time()
     know(task.node.new_languages)
@@ -119,22 +120,22 @@ def _run_task(task: Task, storage: Storage, *, isolated: bool) -> Done:
                 )
             seconds, processor = time.monotonic() - started, time.process_time() - worked
             return Done(task, record, seconds, processor=processor)
-        except RecipeError:
-            raise
-        except RetryableError as error:
-            if attempt == ATTEMPTS:
-                return Done(task, None, time.monotonic() - started, f"{error.message} ({ATTEMPTS} attempts)")
-            time.sleep(0.2 * 4**attempt)
-        except MarcoError as error:
-            damaged = error.path if isinstance(error, DamagedFile) else None
-            return Done(
-                task, None, time.monotonic() - started, error.message, redacted(traceback.format_exc()), damaged
-            )
-        except Exception as error:  # our bug or the machine's: the shard is reported, the run goes on
-            if isinstance(error, OSError) and error.errno in DISK_FULL:
+        except Exception as error:
+            if ends_run(error, storage):
                 raise
-            message = redacted(f"{type(error).__name__}: {error}")
-            return Done(task, None, time.monotonic() - started, message, redacted(traceback.format_exc()))
+            passing = may_pass(error)
+            if passing is not None and attempt < ATTEMPTS:
+                time.sleep(0.2 * 4**attempt)
+                continue
+            seconds, trace = time.monotonic() - started, redacted(traceback.format_exc())
+            if passing is not None:
+                told = f"{redacted(passing)} ({ATTEMPTS} attempts, the last on `{socket.gethostname()}`)"
+                return Done(task, None, seconds, told)
+            if isinstance(error, MarcoError):
+                damaged = error.path if isinstance(error, DamagedFile) else None
+                return Done(task, None, seconds, error.message, trace, damaged)
+            # Our bug: the shard is reported, the run goes on.
+            return Done(task, None, seconds, redacted(f"{type(error).__name__}: {error}"), trace)
     raise AssertionError("unreachable")
 
 

@@ -5,12 +5,13 @@ nothing of what is in a file.
 """
 
 import errno
+import os
 import secrets
 import shutil
-import tempfile
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +19,7 @@ import fsspec
 import xxhash
 
 from marco_data.errors import RecipeError, ShardError
+from marco_data.machine_folders import folder_of_process, locked, shared_folder, used
 
 FileSystem = fsspec.AbstractFileSystem
 BLOCK_BYTES = 4 << 20
@@ -44,13 +46,25 @@ def opened(uri: str, compression: str | None = None) -> IO[bytes]:
     return file
 
 
+def content_version(info: Mapping[str, Any]) -> str:
+    """What a file has as long as its content stays: ETag or blob id; empty where its storage names none."""
+    return next((str(info[key]) for key in ("ETag", "etag", "blob_id") if info.get(key) is not None), "")
+
+
+def version_of(info: Mapping[str, Any]) -> str:
+    """What tells a rewritten file of equal size apart: ETag, blob id or modification time, whichever there
+    is."""
+    if version := content_version(info):
+        return version
+    for key in ("mtime", "LastModified", "last_modified", "created"):
+        value = info.get(key)
+        if value is not None:  # listings and lookups of one filesystem may give a time in different types
+            return str(value.timestamp() if isinstance(value, datetime) else value)
+    return ""
+
+
 _begun: dict[str, threading.Lock] = {}
 """A lock for each copy, and one, under no name, for the folder of all: threads may want the same at once."""
-
-
-@cache
-def _copies() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="marco-data-")  # removed when this process ends
 
 
 def local_copy(uri: str, keep: Path | None = None) -> Path:
@@ -60,7 +74,7 @@ def local_copy(uri: str, keep: Path | None = None) -> Path:
     """
     if keep is None:
         with _begun.setdefault("", threading.Lock()):
-            folder = Path(_copies().name)
+            folder = folder_of_process()
         name = uri
     else:
         filesystem, path = filesystem_of(uri, "cannot read")
@@ -69,10 +83,47 @@ def local_copy(uri: str, keep: Path | None = None) -> Path:
     target = folder / xxhash.xxh3_128_hexdigest(name.encode())
     with _begun.setdefault(str(target), threading.Lock()):
         if not target.exists():
-            unfinished = target.with_suffix(f".{secrets.token_hex(4)}.partial")
-            with opened(uri) as source, unfinished.open("wb") as out:
-                shutil.copyfileobj(source, out, BLOCK_BYTES)
-            unfinished.replace(target)
+            _fetch(uri, target)
+    return target
+
+
+def _fetch(uri: str, target: Path) -> None:
+    unfinished = target.with_suffix(f".{secrets.token_hex(4)}.partial")
+    with opened(uri) as source, unfinished.open("wb") as out:
+        shutil.copyfileobj(source, out, BLOCK_BYTES)
+        out.flush()
+        os.fsync(out.fileno())  # a copy outlives its machine's crash, and is then whole
+    unfinished.replace(target)
+
+
+_shared_copies: dict[str, Path] = {}
+"""What this process has used: as it was then, however often it is asked for again."""
+
+
+def shared_copy(uri: str) -> Path:
+    """A copy on this machine for all of this user's processes, fetched once as long as the file is what it was.
+
+    Where nobody can say whether it is (an HTTP server without ETags), the process's own.
+    """
+    copy = _shared_copies.get(uri)
+    if copy is None or not used(copy):
+        copy = _shared_copies[uri] = _shared_or_own(uri)
+    return copy
+
+
+def _shared_or_own(uri: str) -> Path:
+    folder = shared_folder()
+    filesystem, path = filesystem_of(uri, "cannot read")
+    info = filesystem.info(path) if folder is not None else {}
+    version = version_of(info)
+    if folder is None or not version:
+        return local_copy(uri)
+    target = folder / xxhash.xxh3_128_hexdigest(f"{uri} {version} {info.get('size')}".encode())
+    with locked(target):
+        if not used(target):
+            for left in folder.glob(f"{target.name}.*.partial"):  # of who died over it
+                left.unlink(missing_ok=True)
+            _fetch(uri, target)
     return target
 
 

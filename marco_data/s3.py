@@ -10,22 +10,31 @@ Knows nothing of what is stored, and lists nothing by itself.
 import asyncio
 import errno
 import io
+import os
 import random
 import secrets
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 import s3fs
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    MetadataRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
 from botocore.exceptions import ConnectionError as NotConnected
 from botocore.exceptions import FlexibleChecksumError as WrongChecksum
 from fsspec.asyn import sync, sync_wrapper
 from s3fs.core import S3_RETRYABLE_ERRORS
 from s3fs.errors import translate_boto_error
 
-from marco_data.errors import RecipeError, StorageUnreachable
+from marco_data.errors import MachineError, RecipeError, StorageUnreachable
 from marco_data.redact import redacted
 from marco_data.storage_counts import COUNTS
 
@@ -70,9 +79,13 @@ MISTAKES: Mapping[str, tuple[str, str]] = {
     **dict.fromkeys(EXPIRED, ("the credentials for `{bucket}` have expired", _RENEW)),
 }
 """What no other request escapes either, by its code: what to say, and the remedy."""
+OF_THIS_MACHINE = frozenset({"RequestTimeTooSkewed"})
+"""Of those mistakes: what requests of other machines do escape."""
 CONFLICT = 409
 PRECONDITION_FAILED = 412
 NOT_IMPLEMENTED = 501
+NO_CREDENTIALS = (NoCredentialsError, CredentialRetrievalError, MetadataRetrievalError)
+"""A machine's or a pod's role server did not answer; of a machine's, botocore says it as if there were none."""
 
 
 class CutShort(Exception):
@@ -98,12 +111,19 @@ class S3(s3fs.S3FileSystem):  # type: ignore[misc]
     # A server that sends a byte now and then, or stops taking them, never runs into a limit of silence.
     grace = 60.0
     slowest = 64 << 10  # bytes a second, beyond the grace
+    # A process that has never had credentials may have been started without: a person is told of that soon.
+    longest_without = 5.0
+    signed: ClassVar[bool] = False
+    """Whether storage has answered this process, which then had credentials."""
 
     def __init__(self, *args: Any, config_kwargs: Mapping[str, Any] | None = None, **options: Any) -> None:
+        # botocore gives a machine's role server 1 s, twice. Where there is none, these are the 8 s until that is told.
+        os.environ.setdefault("AWS_METADATA_SERVICE_TIMEOUT", "4")
         # One GET for a small file: with more at once s3fs asks for its size first. Uploads name their own number.
         options.setdefault("max_concurrency", 1)
         once = {"retries": {"total_max_attempts": 1}}
         super().__init__(*args, config_kwargs={**once, **(config_kwargs or {})}, **options)
+        self._renewing = asyncio.Lock()
 
     def pause(self, attempt: int) -> tuple[float, float]:
         """Seconds between a try and the next, at least and at most; drawn, so that workers do not come all at once."""
@@ -116,41 +136,51 @@ class S3(s3fs.S3FileSystem):  # type: ignore[misc]
 
     async def _call_s3(self, method: str, *given: Any, **arguments: Any) -> Any:
         """The one way of every request: try, and where what went wrong may pass, wait and try again."""
-        call, session = await self._client_call(method, arguments.get("Bucket"))
-        asked = self._get_s3_method_kwargs(call, *given, **arguments)
-        if "IfNoneMatch" in asked and method == "put_object":  # so that its own is known where a reply was lost
-            asked["Metadata"] = {**asked.get("Metadata", {}), CREATED_BY: secrets.token_hex(8)}
-        renewed = False
+        call = session = None
+        asked: dict[str, Any] = {}
+        renewed, began = False, time.monotonic()
         for attempt in range(1, self.tries + 1):
-            COUNTS.requests[method] += 1
             try:
-                return await self._answer(call, asked)
+                if call is None:
+                    call, session = await self._client_call(method, arguments.get("Bucket"), session)
+                asked = asked or self._asked(call, method, *given, **arguments)
+                COUNTS.requests[method] += 1
+                answer = await self._answer(call, asked)
+                S3.signed = True
+                return answer
+            except RecipeError:
+                raise
             except Exception as error:
+                S3.signed = S3.signed or status(error) > 0
                 if status(error) == PRECONDITION_FAILED and await self._ours_after_all(asked):
                     return {}
                 # A HEAD's answer has no body, hence no code: any 400 of one may mean the credentials.
                 old = code_of(error) in EXPIRED or (method.startswith("head_") and status(error) == 400)
                 if old and not renewed and attempt < self.tries:
-                    renewed = True
-                    if self.session is session:  # else another request has read them again by now
-                        await self.set_session(refresh=True)
-                    call, session = await self._client_call(method, asked.get("Bucket"))
+                    renewed, call = True, None
                     continue
                 cause = passing(error, method)
-                where = f"{asked.get('Bucket', '')}/{asked.get('Key', asked.get('Prefix', ''))}"
+                where = f"{arguments.get('Bucket', '')}/{arguments.get('Key', arguments.get('Prefix', ''))}"
                 if cause is None:
                     raise translated(error, method, where, call) from error
-                if attempt == self.tries:
+                without = isinstance(error, NO_CREDENTIALS)
+                last = attempt == self.tries
+                if without and not S3.signed and (last or time.monotonic() - began > self.longest_without):
+                    raise translated(error, method, where, call) from error
+                if last:
                     raise StorageUnreachable(
                         f"storage did not answer {method} of `{where}` in {self.tries} tries; the last: {said(error)}",
-                        hint=f"is {_endpoint(call)} right and running? The same command goes on where this one stopped",
+                        hint=f"{_remedy(error, call)}. The same command goes on where this one stopped",
                     ) from error
                 COUNTS.retries[cause] += 1
-                if attempt == self.tell_at:
+                if attempt == self.tell_at and (S3.signed or not without):
                     waits = f"storage does not answer {method} of `{where}` ({said(error)}): trying on for a minute"
                     print(redacted(waits), file=sys.stderr, flush=True)
                 least, most = self.pause(attempt)
                 await asyncio.sleep(random.uniform(least, most))
+                if without:  # a client without credentials stays so
+                    session = self.session if call is None else session
+                    call = None
         raise AssertionError("unreachable")
 
     # s3fs's own name for it, which files that are written piece by piece call, is bound to s3fs's own way.
@@ -175,12 +205,22 @@ class S3(s3fs.S3FileSystem):  # type: ignore[misc]
             with suppress(FileNotFoundError):
                 sync(self.loop, self._abort_mpu, bucket, key, upload)
 
-    async def _client_call(self, method: str, bucket: str | None) -> tuple[Callable[..., Any], Any]:
-        """The client's own function, and the session that its credentials are of."""
+    def _asked(self, call: Callable[..., Any], method: str, *given: Any, **arguments: Any) -> dict[str, Any]:
+        """What a client's function is given, the same at every try."""
+        asked: dict[str, Any] = self._get_s3_method_kwargs(call, *given, **arguments)
+        if "IfNoneMatch" in asked and method == "put_object":  # so that its own is known where a reply was lost
+            asked["Metadata"] = {**asked.get("Metadata", {}), CREATED_BY: secrets.token_hex(8)}
+        return asked
+
+    async def _client_call(self, method: str, bucket: str | None, old: Any = None) -> tuple[Callable[..., Any], Any]:
+        """The client's own function, and the session that its credentials are of: another than `old`."""
         try:
-            await self.set_session()
+            async with self._renewing:  # who comes second uses what the first has read
+                await self.set_session(refresh=old is not None and self.session is old)
             return getattr(await self.get_s3(bucket), method), self.session
         except (ValueError, BotoCoreError) as error:  # an endpoint that is no URL, a profile that is not there
+            if passing(error, method) is not None:
+                raise
             raise RecipeError(f"no client for S3: {error}", hint=f"look at AWS_ENDPOINT_URL; {_KEYS}") from error
 
     async def _answer(self, call: Callable[..., Any], asked: Mapping[str, Any]) -> Any:
@@ -242,16 +282,20 @@ def passing(error: Exception, method: str) -> str | None:
             return None  # its parts are void: whoever uploads begins again
         worth = code in PASSING or status(error) == 429 or (status(error) >= 500 and status(error) != NOT_IMPLEMENTED)
         return (code if code in PASSING else str(status(error))) if worth else None
+    if isinstance(error, NoCredentialsError):  # a machine's role server that does not answer is passed over in silence
+        return type(error).__name__ if os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() != "true" else None
+    if isinstance(error, NO_CREDENTIALS):
+        return type(error).__name__
     if isinstance(error, (*S3_RETRYABLE_ERRORS, NotConnected, CutShort, WrongChecksum, ConnectionError, TimeoutError)):
         return type(error).__name__
     return None
 
 
-def translated(error: Exception, method: str, where: str, call: Callable[..., Any]) -> Exception:
+def translated(error: Exception, method: str, where: str, call: Callable[..., Any] | None) -> Exception:
     """The error as Python's own kinds name it. Its text holds no credentials: botocore keeps them out of messages."""
     if status(error) == PRECONDITION_FAILED:
         return FileExistsError(where)
-    if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
+    if isinstance(error, (*NO_CREDENTIALS, PartialCredentialsError)):
         return RecipeError(f"no credentials for `{where}`: {error}", hint=_KEYS)
     if code_of(error) in MISTAKES:
         what, remedy = MISTAKES[code_of(error)]
@@ -259,7 +303,8 @@ def translated(error: Exception, method: str, where: str, call: Callable[..., An
         region = getattr(getattr(client, "meta", None), "region_name", None) or "unknown"
         bucket = where.partition("/")[0]
         told = what.format(bucket=bucket, endpoint=_endpoint(call), region=region, method=method)
-        return RecipeError(f"{told} ({said(error)})", hint=remedy)
+        kind = MachineError if code_of(error) in OF_THIS_MACHINE else RecipeError
+        return kind(f"{told} ({said(error)})", hint=remedy)
     if isinstance(error, BotoCoreError):
         return OSError(str(error))
     if status(error) == CONFLICT:
@@ -268,7 +313,13 @@ def translated(error: Exception, method: str, where: str, call: Callable[..., An
     return known
 
 
-def _endpoint(call: Callable[..., Any]) -> str:
+def _remedy(error: Exception, call: Callable[..., Any] | None) -> str:
+    if isinstance(error, NO_CREDENTIALS):
+        return "does the role server of this machine or pod answer?"
+    return f"is {_endpoint(call)} right and running?"
+
+
+def _endpoint(call: Callable[..., Any] | None) -> str:
     """Where a client's requests go."""
     return str(getattr(getattr(getattr(call, "__self__", None), "meta", None), "endpoint_url", "the endpoint"))
 

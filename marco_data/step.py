@@ -56,13 +56,13 @@ class Tools:
     isolated: bool = False
 
     def path(self, uri: str) -> Path:
-        """A local file with the content of `uri` (a model, a block list), fetched once per process."""
+        """A local file with the content of `uri` (a model, a block list), fetched once."""
         if "://" not in uri:
             return Path(uri)
-        from marco_data.filesystems import local_copy
+        from marco_data.filesystems import shared_copy
 
         try:
-            return local_copy(uri)
+            return shared_copy(uri)
         except RecipeError:
             raise
         except Exception as error:  # each protocol's library raises its own; none says what was wanted

@@ -26,10 +26,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from marco_data.errors import DamagedFile, RecipeError, RetryableError
+from marco_data.machine_folders import private_folder, remove_left
 from marco_data.redact import public_url
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What no retry and no other shard escapes: such an OSError ends the run."""
+"""On the disk of the root no retry and no other shard escapes it: such an OSError ends the run."""
 
 UPLOADS = 3
 """How often a file is sent whole. Each request of an upload has tries of its own; this is for what voids all of it."""
@@ -306,10 +307,12 @@ class Storage:
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A private folder for unfinished files, on the root's own disk where the root is local."""
-        parent = None
-        if self._local is not None:
-            (self._local / "runs" / "tmp").mkdir(parents=True, exist_ok=True)
-            parent = self._local / "runs" / "tmp"
+        if self._local is None:
+            with private_folder() as folder:
+                yield folder
+            return
+        parent = self._local / "runs" / "tmp"
+        parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=parent, suffix=".partial"))
         try:
             yield folder
@@ -317,7 +320,8 @@ class Storage:
             shutil.rmtree(folder, ignore_errors=True)
 
     def remove_stale_scratch(self, older_than_seconds: float = 86_400.0) -> None:
-        """Remove what killed runs left of unfinished files; another run's own are younger."""
+        """Remove what killed runs left of unfinished files; another run's own are younger, or locked."""
+        remove_left()
         if self._local is None:
             return
         folder = self._local / "runs" / "tmp"

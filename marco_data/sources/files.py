@@ -21,11 +21,11 @@ import xxhash
 
 from marco_data import languages as language_codes
 from marco_data.errors import RecipeError, RetryableError
-from marco_data.filesystems import FileSystem
+from marco_data.filesystems import FileSystem, content_version, version_of
 from marco_data.hub import hub_path, is_busy, is_pinned, pinned, refused, without_commit
 from marco_data.sources import parquet
 from marco_data.sources.source import Format, Slice, Source, SourceFile
-from marco_data.sources.stream import content_version, open_filesystem, version_of
+from marco_data.sources.stream import open_filesystem
 
 DIGEST_END_BYTES = 1 << 20
 # Digests and footers are waits on storage: 16 at a time keep a listing of 10,000 S3 files near a minute.

@@ -12,14 +12,13 @@ import io
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import xxhash
 import zstandard
 
 from marco_data.errors import MarcoError, RecipeError, RetryableError
-from marco_data.filesystems import FileSystem, filesystem_of
+from marco_data.filesystems import FileSystem, filesystem_of, version_of
 from marco_data.hub import is_pinned, refused
 from marco_data.sources.source import SourceFile
 
@@ -48,23 +47,6 @@ class Broken(Exception):
 def open_filesystem(uri: str, storage_options: Mapping[str, Any]) -> tuple[FileSystem, str]:
     """The filesystem of a source's `uri` and the path in it."""
     return filesystem_of(uri, "cannot read", **storage_options)
-
-
-def content_version(info: Mapping[str, Any]) -> str:
-    """What a file has as long as its content stays: ETag or blob id; empty where its storage names none."""
-    return next((str(info[key]) for key in ("ETag", "etag", "blob_id") if info.get(key) is not None), "")
-
-
-def version_of(info: Mapping[str, Any]) -> str:
-    """What tells a rewritten file of equal size apart: ETag, blob id or modification time, whichever there
-    is."""
-    if version := content_version(info):
-        return version
-    for key in ("mtime", "LastModified", "last_modified", "created"):
-        value = info.get(key)
-        if value is not None:  # listings and lookups of one filesystem may give a time in different types
-            return str(value.timestamp() if isinstance(value, datetime) else value)
-    return ""
 
 
 class RawFile(io.RawIOBase):

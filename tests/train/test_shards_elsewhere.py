@@ -151,12 +151,13 @@ def test_threads_share_one_folder_of_copies(stages):
         from concurrent.futures import ThreadPoolExecutor
         from marco_data.filesystems import local_copy
 
-        class Slow(tempfile.TemporaryDirectory):
-            def __init__(self, *given, **options):
-                time.sleep(0.2)
-                super().__init__(*given, **options)
+        make = tempfile.mkdtemp
 
-        tempfile.TemporaryDirectory = Slow
+        def slow(*given, **options):
+            time.sleep(0.2)
+            return make(*given, **options)
+
+        tempfile.mkdtemp = slow
         with ThreadPoolExecutor(32) as threads:
             copies = list(threads.map(local_copy, sys.argv[1:]))
         assert all(copy.stat().st_size for copy in copies)
