@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from marco_data.errors import RecipeError
+from marco_data.filesystems import local_copy, remote_file
 from marco_data.mix import Interval, MixturePart, parts_by_source, selection_hashes
 from marco_data.nodes.decide import measured_shards
 from marco_data.nodes.mix import at_or_after, intervals_of
@@ -165,16 +166,22 @@ class Lookup:
             relative = os.path.relpath(prefix, self.storage.root)
         return self._shards.get(relative)
 
+    def _opened(self, prefix: str) -> Shard:
+        """Of a shard on a remote root the index alone is fetched, once per process: no token is looked at."""
+        if "://" not in self.storage.root:
+            return Shard(Path(self.storage.root) / prefix)
+        uri = self.storage.uri(prefix)
+        return Shard(uri, index=local_copy(f"{uri}.idx"), elsewhere=remote_file(f"{uri}.bin"))
+
     def position(self, prefix: str, token: int) -> Place:
         """The document that holds a token of a shard."""
         shard = self.shard(prefix)
         if shard is None:
             raise RecipeError(f"no shard `{prefix}` in this stage", hint="`marco-data stats N --json` lists its shards")
-        with self.storage.scratch() as folder:
-            reader = Shard(_fetched(self.storage, shard["prefix"], folder))
-            if not 0 <= token < reader.tokens:
-                raise RecipeError(f"`{prefix}` has {reader.tokens:,} tokens; there is none at {token:,}")
-            document = reader.position(token)
+        reader = self._opened(shard["prefix"])
+        if not 0 <= token < reader.tokens:
+            raise RecipeError(f"`{prefix}` has {reader.tokens:,} tokens; there is none at {token:,}")
+        document = reader.position(token)
         line = self.storage.read_table(shard["lineage"]).slice(document, 1).to_pylist()[0]
         # By order, not by name: where a changed step gave the same bytes again, the record of the tokenized file
         # is an older one, and names the measure shard of then.
@@ -314,14 +321,3 @@ def harmless(text: str) -> str:
 
 
 _MOVES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def _fetched(storage: Storage, prefix: str, folder: Path) -> Path:
-    """A local prefix of a shard: itself on local disk, a copy where the root is remote."""
-    if "://" not in storage.root:
-        return Path(storage.root) / prefix
-    for suffix in (".bin", ".idx"):
-        with storage.open(prefix + suffix) as source, (folder / f"shard{suffix}").open("wb") as out:
-            while block := source.read(1 << 20):
-                out.write(block)
-    return folder / "shard"
