@@ -109,13 +109,26 @@ class Lookup:
         return {n: found[file.digest] for n, (_, file, _) in enumerate(self.measured) if file.digest in found}
 
     @cached_property
+    def deduplicated(self) -> list[Record]:
+        """By the number of a measured shard. Until the last dedup is done those over what was read, which come first:
+        generated shards have none then.
+        """
+        return list(self.stage.deduplicated(self.storage))
+
+    @cached_property
     def sidecars(self) -> list[DataFile]:
-        return [r.data[0] for r in self.stage.deduplicated(self.storage)]
+        return [r.data[0] for r in self.deduplicated]
+
+    def sidecar_row(self, place: Place, columns: list[str] | None = None) -> dict[str, Any]:
+        """What dedup says of a document; empty where it has not come to its shard."""
+        if place.shard >= len(self.sidecars):
+            return {}
+        return row_of(self.storage, self.sidecars[place.shard], place.row, columns)
 
     @cached_property
     def replaced(self) -> dict[int, DataFile]:
         """By the number of a shard: the sidecar that says which of its documents a rewriting has replaced."""
-        numbers = {r.facts["shard"]: i for i, r in enumerate(self.stage.deduplicated(self.storage))}
+        numbers = {r.facts["shard"]: i for i, r in enumerate(self.deduplicated)}
         return {numbers[r.facts["shard"]]: r.data[0] for r in self.stage.records(self.storage, "replace")}
 
     @cached_property
@@ -188,12 +201,19 @@ class Lookup:
         tokenized = [r.data[0].path for r in self.stage.records(self.storage, "tokenize")]
         return Place(tokenized.index(line["tokenized"]), line["row"])
 
-    def answer(self, place: Place) -> Answer:
+    def id_of(self, place: Place) -> str:
+        """A document's id in this build. Raises IndexError where the shard has no such row."""
+        renamed = self.sidecar_row(place, ["id"]).get("id")
+        return str(renamed or row_of(self.storage, self.measured[place.shard][1], place.row, ["id"])["id"])
+
+    def answer(self, place: Place, *, name_twin: bool = True) -> Answer:
+        """`name_twin=False`: `duplicate_of` is our id of the twin. Its name is looked for in shard after shard."""
         _, file, record = self.measured[place.shard]
         row = row_of(self.storage, file, place.row, WANTED)
         decided = self.decided.get(place.shard)
         verdict = UNDECIDED if decided is None else row_of(self.storage, decided.data[0], place.row)
-        twin = row_of(self.storage, self.sidecars[place.shard], place.row) if self.sidecars else {}
+        twin = self.sidecar_row(place)
+        stays = twin.get("dup_of")
         replaced_by = None
         if place.shard in self.replaced:
             replaced_by = row_of(self.storage, self.replaced[place.shard], place.row)["replaced_by"]
@@ -215,7 +235,7 @@ class Lookup:
             reason=reason,
             measured=similarity if reason and reason.startswith(("dedup/", COPIES)) else verdict["measured"],
             quality_tier=verdict["quality_tier"],
-            duplicate_of=self._name_of(twin["dup_of"]) if twin.get("dup_of") else None,
+            duplicate_of=self.name_of(stays) if stays and name_twin else stays or None,
             similarity=similarity,
             cluster_size=twin.get("cluster_size"),
             part=self.part_of.get(row["source"]),
@@ -261,7 +281,7 @@ class Lookup:
     def _seed(self) -> str:
         return str(self.stage.recipe["seed"] or self.stage.recipe["family"])
 
-    def _name_of(self, id: str) -> str:
+    def name_of(self, id: str) -> str:
         """The twin as its source calls it, else its URL, else our id."""
         for _, place in self.places([id]):
             row = row_of(self.storage, self.measured[place.shard][1], place.row, ["source_id", "url"])
