@@ -7,13 +7,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hostile_corpus import begin, hostile_recipe
+from hostile_corpus import begin, build_hostile, hostile_recipe
+from small_corpus import Built, as_recipe, recipe_values, write_corpus
 from starlette.testclient import TestClient
 
-from marco_data.dashboard import data, runs, server
+from marco_data.dashboard import data, distributions, runs, server
 from marco_data.dashboard.data import Root
 from marco_data.stage_ledger import read_ledger
 from marco_data.storage import Storage
+
+PAGES = [*server.PAGES, "documents", "search"]
 
 
 def client(root: str | Path) -> TestClient:
@@ -99,6 +102,16 @@ def test_what_cannot_be_read_of_a_build_under_way_is_a_message(tmp_path: Path):
     assert "That cannot be read" in answer.text
 
 
+def test_a_build_without_a_budget_that_has_read_nothing_has_its_pages(tmp_path: Path):
+    values = recipe_values(write_corpus(tmp_path / "in"))
+    values.pop("budget", None)
+    begin(as_recipe(values), tmp_path / "out", "measure")
+    with client(tmp_path / "out") as page:
+        for name in PAGES:
+            answer = page.get(f"/{name}")
+            assert answer.status_code == 200, (name, answer.text)
+
+
 # Whose log
 
 
@@ -141,3 +154,39 @@ def test_a_failure_of_another_build_is_not_on_the_page(under_way: Path):
         shown = page.get("/progress").text
     assert "of this build" in shown
     assert "of another" not in shown
+
+
+# Figures
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    folder = tmp_path_factory.mktemp("declared")
+    return build_hostile(folder, folder / "out")
+
+
+def test_a_share_of_what_was_declared_is_the_same_with_a_filter(built: Built):
+    def shares(asked: str) -> dict[tuple[Any, Any], Any]:
+        root = Root(built.storage)
+        panels = server.PAGES["identification"].panels(root, root.view({"language": asked} if asked else {}))
+        rows = next(panel for panel in panels if panel.name == "confusions").rows
+        return {(row[0], row[1]): row[3] for row in rows}
+
+    every = shares("")
+    assert 0 < every["deu_Latn", "eng_Latn"] < 1
+    for language in ("eng_Latn", "deu_Latn"):
+        own = shares(language)
+        assert own == {pair: share for pair, share in every.items() if language in pair}
+
+
+def test_generated_shards_before_the_last_dedup_do_not_end_a_sample_of_duplicates(
+    built: Built, monkeypatch: pytest.MonkeyPatch
+):
+    lookup = Root(built.storage).view({}).lookup
+    assert lookup is not None
+    read = sum(file.rows for file in lookup.sidecars[:-1])
+    vars(lookup)["sidecars"] = lookup.sidecars[:-1]
+    last = len(lookup.sidecars)
+    monkeypatch.setattr(distributions, "shards_in_order", lambda *_: ([last, *range(last)], 1))
+    monkeypatch.setattr(distributions, "kept_under_runs", lambda lookup, name, make: make())
+    assert distributions.duplicates(lookup)["documents"] == read > 0
