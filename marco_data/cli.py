@@ -7,8 +7,9 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,7 +46,7 @@ from marco_data.cli_train_data import (
 from marco_data.cli_train_model import model_info
 from marco_data.cli_train_run import train
 from marco_data.errors import MarcoError, RecipeError
-from marco_data.evidence import pairs
+from marco_data.evidence import Pair, explained
 from marco_data.generation.estimate import Estimate
 from marco_data.generation.estimate_table import estimates_object
 from marco_data.generation.validation import Problem
@@ -79,7 +80,7 @@ from marco_data.report_price import print_expected
 from marco_data.stage import find_stage
 from marco_data.steps.remove import COPIES, LISTED
 from marco_data.storage import DISK_FULL, Storage
-from marco_data.why import Lookup, harmless
+from marco_data.why import Answer, Lookup, Place, harmless
 
 INTERRUPTED = 130
 
@@ -269,23 +270,35 @@ def why(
     lookup = Lookup(*built_stage(choice, root))
     wanted = [line for t in terms for line in (sys.stdin.read().split("\n") if t == "-" else [_typed(t)]) if line]
     found: set[str] = set()
-    for term, place in lookup.meant(wanted):
+    for term, place, answer, pair in _explained(lookup, wanted):
         found.add(term)
-        answer, twins = lookup.answer(place), list(pairs(lookup, [place]))
         held = shards_with(lookup, place, answer) if answer.reason in (LISTED, COPIES) else {}
         if json_output:
-            said = {**asdict(answer), "held_by": held, "pair": asdict(twins[0]) if twins else None}
+            said = {**asdict(answer), "held_by": held, "pair": pair and asdict(pair)}
             print(json.dumps(said, ensure_ascii=False))
             continue
         print(harmless(describe(answer)))
         for folder, shards in held.items():
             print(f"  {folder} still has it, or what was made of it: {', '.join(shards)}")
-        for pair in twins:
+        if pair is not None:
             print_pair(pair)
     missing = [term for term in wanted if term not in found]
     for term in missing:
         say(f"not found in this stage: {term}")
     raise typer.Exit(1 if missing else 0)
+
+
+AT_ONCE = 1000
+"""Documents whose twins are looked for together: one look through the corpus, and a few kB of texts for each."""
+
+
+def _explained(lookup: Lookup, terms: Sequence[str]) -> Iterator[tuple[str, Place, Answer, Pair | None]]:
+    """(term, place, answer, pair) of every document that is meant."""
+    meant = lookup.meant(terms)
+    while some := list(islice(meant, AT_ONCE)):
+        known = explained(lookup, [place for _, place in some])
+        for (term, place), (answer, pair) in zip(some, known, strict=True):
+            yield term, place, answer, pair
 
 
 def _typed(argument: str) -> str:
@@ -315,7 +328,7 @@ def find(
     lookup = Lookup(*built_stage(choice, root))
     count = 0
     for place, around in lookup.find(_typed(text)):
-        answer = lookup.answer(place)
+        answer = lookup.answer(place, name_twin=False)
         if answer.verdict != "kept":
             continue
         count += 1

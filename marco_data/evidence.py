@@ -9,7 +9,7 @@ hashes come first, so it is the same wherever it is drawn.
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from marco_data.dedup import REASONS
 from marco_data.records import DROPPED, Record
 from marco_data.steps.remove import LISTED
 from marco_data.storage import row_of
-from marco_data.why import Lookup, Place
+from marco_data.why import Answer, Lookup, Place
 
 ENOUGH = 100
 """Shards are looked into until they hold so many times the documents that are asked for: a sample of a hundred thousand
@@ -147,17 +147,34 @@ def dropped(lookup: Lookup, wanted: Wanted, size: int, seed: int = 0) -> list[Dr
 
 def pairs(lookup: Lookup, places: Sequence[Place]) -> Iterator[Pair]:
     """The duplicates among the documents at `places`, each with its surviving twin."""
-    if not lookup.sidecars:  # a stage that stopped before duplicates were looked for
-        return
-    rows = {place: row for place in places if (row := _sidecar_row(lookup, place))["dup_of"] is not None}
-    survivors = _survivors(lookup, {row["dup_of"] for row in rows.values()})
+    for _, pair in _paired(lookup, places):
+        yield pair
+
+
+def explained(lookup: Lookup, places: Sequence[Place]) -> Iterator[tuple[Answer, Pair | None]]:
+    """What is known of each document, with its surviving twin; the twins of all of them are looked for together."""
+    twins = dict(_paired(lookup, places))
+    for place in places:
+        answer, pair = lookup.answer(place, name_twin=False), twins.get(place)
+        if answer.duplicate_of is not None:
+            known = pair is not None and pair.kept.id == answer.duplicate_of
+            name = pair.kept.name if pair and known else lookup.name_of(answer.duplicate_of)
+            answer = replace(answer, duplicate_of=name)
+        yield answer, pair
+
+
+def _paired(lookup: Lookup, places: Iterable[Place]) -> Iterator[tuple[Place, Pair]]:
+    # A stage may have stopped before duplicates were looked for, there or everywhere: then there is no row.
+    rows = {place: row for place in places if (row := _sidecar_row(lookup, place)).get("dup_of") is not None}
+    asked = {row["dup_of"] for row in rows.values()}
+    survivors = _survivors(lookup, asked)
     # The first document of a repeated id may be a duplicate itself, of another one.
     for place, row in rows.items():
         first = survivors.get(row["dup_of"])
         named = None if first is None else _sidecar_row(lookup, first)
         if named is not None and named["dup_of"] is not None:
             rows[place] = {**named, "id": row["id"], "reason": row["reason"]}
-    survivors |= _survivors(lookup, {row["dup_of"] for row in rows.values()} - survivors.keys())
+    survivors |= _survivors(lookup, {row["dup_of"] for row in rows.values()} - asked)
     for place, row in rows.items():
         gone, text = _shown(lookup, place, row["id"])
         stays, twin = Shown(row["dup_of"], "", row["dup_of"], gone.language, 0, None), ""
@@ -166,7 +183,7 @@ def pairs(lookup: Lookup, places: Sequence[Place]) -> Iterator[Pair]:
         at = _first_difference(text, twin)
         start = at - CONTEXT
         apart = start > BEGINNING - 2 * CONTEXT and text != twin
-        yield Pair(
+        pair = Pair(
             reason=row["reason"] or LISTED,  # of what limits have dropped only a removed document has a twin
             similarity=round(row["jaccard"], 4),
             counted=row["jaccard_exact"],
@@ -176,11 +193,12 @@ def pairs(lookup: Lookup, places: Sequence[Place]) -> Iterator[Pair]:
             differ_at=at if apart else None,
             around=(text[start : start + BEGINNING], twin[start : start + BEGINNING]) if apart else None,
         )
+        yield place, pair
 
 
 def _sidecar_row(lookup: Lookup, place: Place) -> dict[str, Any]:
     columns = ["id", "reason", "dup_of", "jaccard", "jaccard_exact", "cluster_size"]
-    return row_of(lookup.storage, lookup.sidecars[place.shard], place.row, columns)
+    return lookup.sidecar_row(place, columns)
 
 
 def _survivors(lookup: Lookup, ids: set[str]) -> dict[str, Place]:
@@ -201,8 +219,9 @@ def _shown(lookup: Lookup, place: Place, id: str | None = None) -> tuple[Shown, 
     _, file, _ = lookup.measured[place.shard]
     columns = ["id", "source", "source_id", "url", "lid_language", "text_bytes", "text"]
     row = row_of(lookup.storage, file, place.row, columns)
-    name = row["source_id"] or row["url"] or row["id"]
-    shown = Shown(id or row["id"], row["source"], name, row["lid_language"], row["text_bytes"] or 0, row["text"])
+    own = id or row["id"]
+    name = row["source_id"] or row["url"] or own
+    shown = Shown(own, row["source"], name, row["lid_language"], row["text_bytes"] or 0, row["text"])
     return shown, row["text"] or ""
 
 

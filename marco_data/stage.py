@@ -122,14 +122,14 @@ class Stage:
     recipe: dict[str, Any]
     nodes: dict[str, dict[str, Any]]
     counts: tuple[Count, ...]
-    shards: tuple[dict[str, Any], ...] = ()
+    shards: Sequence[dict[str, Any]] = ()
     mix: dict[str, Any] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     waived: tuple[str, ...] = ()
     alarms: tuple[Alarm, ...] = ()
     files: dict[str, dict[str, int]] = field(default_factory=dict)
     benchmarks: dict[str, dict[str, int]] = field(default_factory=dict)
-    requests: tuple[dict[str, Any], ...] = ()
+    requests: Sequence[dict[str, Any]] = ()
     ended: dict[str, dict[str, str]] = field(default_factory=dict)
     prices: dict[str, dict[str, float | None]] = field(default_factory=dict)
     sample: float = 1.0

@@ -16,8 +16,9 @@ tokens. `pending` is what no step has decided on yet: nothing, in a build that i
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from marco_data.committed import Committed, committed, counts_at, keys_so_far, sums_in
@@ -191,15 +192,38 @@ def _of_run(storage: Storage, state: RunState) -> StageLedger:
     )
 
 
-def stage_so_far(storage: Storage, state: RunState) -> Stage:
-    """What a build under way would leave if it stopped now."""
-    nodes = [committed(storage, node) for node in state.nodes]
-    shards = [shard for record in _records(storage, state, "shards") for shard in record.facts["shards"]]
-    return replace(
-        so_far(storage, state, nodes),
-        shards=tuple(sorted(shards, key=lambda s: str(s["prefix"]))),
-        requests=tuple(row.to_row() for row in spent(_records(storage, state, "generate"))),
-    )
+class Later(Sequence[dict[str, Any]]):
+    """Rows that are read when they are first looked at: most who look at a build under way need none of them."""
+
+    def __init__(self, read: Callable[[], list[dict[str, Any]]]) -> None:
+        self._read = read
+
+    @cached_property
+    def _rows(self) -> list[dict[str, Any]]:
+        return self._read()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self._rows[at]
+
+
+def stage_so_far(storage: Storage, state: RunState, nodes: Sequence[Committed] | None = None) -> Stage:
+    """What a build under way would leave if it stopped now; `nodes` are what it has committed, where that is known.
+
+    Shards and requests are read when they are first looked at, and are those of then.
+    """
+
+    def shards() -> list[dict[str, Any]]:
+        found = [shard for record in _records(storage, state, "shards") for shard in record.facts["shards"]]
+        return sorted(found, key=lambda s: str(s["prefix"]))
+
+    def requests() -> list[dict[str, Any]]:
+        return [row.to_row() for row in spent(_records(storage, state, "generate"))]
+
+    known = [committed(storage, node) for node in state.nodes] if nodes is None else nodes
+    return replace(so_far(storage, state, known), shards=Later(shards), requests=Later(requests))
 
 
 def so_far(storage: Storage, state: RunState, nodes: Sequence[Committed]) -> Stage:

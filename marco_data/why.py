@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from marco_data.errors import RecipeError
+from marco_data.filesystems import local_copy, remote_file
 from marco_data.mix import Interval, MixturePart, parts_by_source, selection_hashes
 from marco_data.nodes.decide import measured_shards
 from marco_data.nodes.mix import at_or_after, intervals_of
@@ -108,13 +109,26 @@ class Lookup:
         return {n: found[file.digest] for n, (_, file, _) in enumerate(self.measured) if file.digest in found}
 
     @cached_property
+    def deduplicated(self) -> list[Record]:
+        """By the number of a measured shard. Until the last dedup is done those over what was read, which come first:
+        generated shards have none then.
+        """
+        return list(self.stage.deduplicated(self.storage))
+
+    @cached_property
     def sidecars(self) -> list[DataFile]:
-        return [r.data[0] for r in self.stage.deduplicated(self.storage)]
+        return [r.data[0] for r in self.deduplicated]
+
+    def sidecar_row(self, place: Place, columns: list[str] | None = None) -> dict[str, Any]:
+        """What dedup says of a document; empty where it has not come to its shard."""
+        if place.shard >= len(self.sidecars):
+            return {}
+        return row_of(self.storage, self.sidecars[place.shard], place.row, columns)
 
     @cached_property
     def replaced(self) -> dict[int, DataFile]:
         """By the number of a shard: the sidecar that says which of its documents a rewriting has replaced."""
-        numbers = {r.facts["shard"]: i for i, r in enumerate(self.stage.deduplicated(self.storage))}
+        numbers = {r.facts["shard"]: i for i, r in enumerate(self.deduplicated)}
         return {numbers[r.facts["shard"]]: r.data[0] for r in self.stage.records(self.storage, "replace")}
 
     @cached_property
@@ -165,28 +179,41 @@ class Lookup:
             relative = os.path.relpath(prefix, self.storage.root)
         return self._shards.get(relative)
 
+    def _opened(self, prefix: str) -> Shard:
+        """Of a shard on a remote root the index alone is fetched, once per process: no token is looked at."""
+        if "://" not in self.storage.root:
+            return Shard(Path(self.storage.root) / prefix)
+        uri = self.storage.uri(prefix)
+        return Shard(uri, index=local_copy(f"{uri}.idx"), elsewhere=remote_file(f"{uri}.bin"))
+
     def position(self, prefix: str, token: int) -> Place:
         """The document that holds a token of a shard."""
         shard = self.shard(prefix)
         if shard is None:
             raise RecipeError(f"no shard `{prefix}` in this stage", hint="`marco-data stats N --json` lists its shards")
-        with self.storage.scratch() as folder:
-            reader = Shard(_fetched(self.storage, shard["prefix"], folder))
-            if not 0 <= token < reader.tokens:
-                raise RecipeError(f"`{prefix}` has {reader.tokens:,} tokens; there is none at {token:,}")
-            document = reader.position(token)
+        reader = self._opened(shard["prefix"])
+        if not 0 <= token < reader.tokens:
+            raise RecipeError(f"`{prefix}` has {reader.tokens:,} tokens; there is none at {token:,}")
+        document = reader.position(token)
         line = self.storage.read_table(shard["lineage"]).slice(document, 1).to_pylist()[0]
         # By order, not by name: where a changed step gave the same bytes again, the record of the tokenized file
         # is an older one, and names the measure shard of then.
         tokenized = [r.data[0].path for r in self.stage.records(self.storage, "tokenize")]
         return Place(tokenized.index(line["tokenized"]), line["row"])
 
-    def answer(self, place: Place) -> Answer:
+    def id_of(self, place: Place) -> str:
+        """A document's id in this build. Raises IndexError where the shard has no such row."""
+        renamed = self.sidecar_row(place, ["id"]).get("id")
+        return str(renamed or row_of(self.storage, self.measured[place.shard][1], place.row, ["id"])["id"])
+
+    def answer(self, place: Place, *, name_twin: bool = True) -> Answer:
+        """`name_twin=False`: `duplicate_of` is our id of the twin. Its name is looked for in shard after shard."""
         _, file, record = self.measured[place.shard]
         row = row_of(self.storage, file, place.row, WANTED)
         decided = self.decided.get(place.shard)
         verdict = UNDECIDED if decided is None else row_of(self.storage, decided.data[0], place.row)
-        twin = row_of(self.storage, self.sidecars[place.shard], place.row) if self.sidecars else {}
+        twin = self.sidecar_row(place)
+        stays = twin.get("dup_of")
         replaced_by = None
         if place.shard in self.replaced:
             replaced_by = row_of(self.storage, self.replaced[place.shard], place.row)["replaced_by"]
@@ -208,7 +235,7 @@ class Lookup:
             reason=reason,
             measured=similarity if reason and reason.startswith(("dedup/", COPIES)) else verdict["measured"],
             quality_tier=verdict["quality_tier"],
-            duplicate_of=self._name_of(twin["dup_of"]) if twin.get("dup_of") else None,
+            duplicate_of=self.name_of(stays) if stays and name_twin else stays or None,
             similarity=similarity,
             cluster_size=twin.get("cluster_size"),
             part=self.part_of.get(row["source"]),
@@ -254,7 +281,7 @@ class Lookup:
     def _seed(self) -> str:
         return str(self.stage.recipe["seed"] or self.stage.recipe["family"])
 
-    def _name_of(self, id: str) -> str:
+    def name_of(self, id: str) -> str:
         """The twin as its source calls it, else its URL, else our id."""
         for _, place in self.places([id]):
             row = row_of(self.storage, self.measured[place.shard][1], place.row, ["source_id", "url"])
@@ -314,14 +341,3 @@ def harmless(text: str) -> str:
 
 
 _MOVES = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def _fetched(storage: Storage, prefix: str, folder: Path) -> Path:
-    """A local prefix of a shard: itself on local disk, a copy where the root is remote."""
-    if "://" not in storage.root:
-        return Path(storage.root) / prefix
-    for suffix in (".bin", ".idx"):
-        with storage.open(prefix + suffix) as source, (folder / f"shard{suffix}").open("wb") as out:
-            while block := source.read(1 << 20):
-                out.write(block)
-    return folder / "shard"

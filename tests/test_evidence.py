@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from command_line import marco
 from planted_corpus import planted_values, write_planted
@@ -16,6 +17,7 @@ from marco_data.evidence import (
     Survey,
     Wanted,
     dropped,
+    explained,
     pairs,
     sample,
     similarity_label,
@@ -25,6 +27,7 @@ from marco_data.evidence import (
 )
 from marco_data.records import DROPPED, KEPT
 from marco_data.report_evidence import pair_lines
+from marco_data.storage import Storage
 from marco_data.why import Lookup, Place
 
 CODES = ("eng_Latn", "tha_Thai", "arb_Arab")
@@ -274,3 +277,23 @@ def test_a_build_that_stopped_before_has_no_duplicates_to_show(built: Built, tmp
     told = marco("duplicates", 3, "--family", "small", "--root", tmp_path / "out")
     assert (told.code, "stopped before duplicates were looked for" in told.err) == (2, True)
     assert marco("why", "short", "--family", "small", "--root", tmp_path / "out").code == 0
+
+
+def test_what_is_known_of_many_is_what_is_known_of_each_at_the_price_of_one(
+    lookup: Lookup, monkeypatch: pytest.MonkeyPatch
+):
+    places = every_place(lookup)
+    each = [(lookup.answer(place), next(pairs(lookup, [place]), None)) for place in places]
+    assert sum(answer.duplicate_of is not None for answer, _ in each) > 10
+    looks = Counter[str]()
+    read_table = Storage.read_table
+
+    def counted(storage: Storage, path: str, columns: list[str] | None = None) -> pa.Table:
+        looks[path] += 1
+        return read_table(storage, path, columns)
+
+    monkeypatch.setattr(Storage, "read_table", counted)
+    together = list(explained(lookup, places))
+    assert [pair for _, pair in together] == [pair for _, pair in each]
+    assert [answer for answer, _ in together] == [answer for answer, _ in each]
+    assert max(looks[file.path] for file in lookup.sidecars) <= 2

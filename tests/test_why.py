@@ -1,11 +1,15 @@
 """Answers from a built stage: every document has one, on any root, of a whole build and of one that stopped."""
 
+import shutil
 import unicodedata
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 from planted_corpus import planted_values, write_planted
@@ -91,14 +95,37 @@ def test_text_is_found_with_what_stands_around_it(lookup: Lookup):
     assert list(lookup.find("no such words (as these) .*")) == []
 
 
-def test_a_build_on_another_file_system_answers_the_same(tmp_path: Path, built: Built, lookup: Lookup):
+def test_to_find_a_token_nothing_is_written_to_the_root(lookup: Lookup):
+    scratch = Path(lookup.storage.root) / "runs" / "tmp"
+    shutil.rmtree(scratch, ignore_errors=True)
+    lookup.position(lookup.stage.shards[0]["prefix"], 0)
+    assert not scratch.exists()
+
+
+def told(reads: Callable[..., Any], paths: list[str]) -> Callable[..., Any]:
+    """A method of a file system that says which path it was asked for."""
+
+    def telling(filesystem: Any, path: str, *more: Any, **named: Any) -> Any:
+        paths.append(path)
+        return reads(filesystem, path, *more, **named)
+
+    return telling
+
+
+def test_a_build_on_another_file_system_answers_the_same(built: Built, lookup: Lookup, monkeypatch: pytest.MonkeyPatch):
     recipe = built.recipe
     there = build(recipe, "memory://why/root")
     elsewhere = Lookup(there.stage, there.storage)
     for place in every_place(lookup):
         assert elsewhere.answer(place) == lookup.answer(place)
+    read: list[str] = []
+    for name in ("_open", "cat_file"):
+        monkeypatch.setattr(MemoryFileSystem, name, told(getattr(MemoryFileSystem, name), read))
     shard = lookup.stage.shards[-1]
-    assert elsewhere.position(shard["prefix"], 0) == lookup.position(shard["prefix"], 0)
+    for token in (0, shard["tokens"] - 1):
+        assert elsewhere.position(shard["prefix"], token) == lookup.position(shard["prefix"], token)
+    assert [path.rpartition(".")[2] for path in read if not path.endswith(".parquet")].count("idx") == 1
+    assert not [path for path in read if path.endswith(".bin")]
     assert list(elsewhere.failures()) == list(lookup.failures())
     fsspec.filesystem("memory").store.clear()
 

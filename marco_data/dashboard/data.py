@@ -2,24 +2,26 @@
 
 In: a root and a request's parameters, each of which is checked. Out: a `View`: the ledger, the stage that was built
 or is being built, and the addresses of other pages about the same. A root that is empty, half written or damaged
-gives a view that says so. Sums come from the ledger alone; nothing is counted here. Knows no HTML.
+gives a view that says so. Sums come from the ledger alone; nothing is counted here. Records are read where a page needs
+them: a page that is open asks every few seconds whether anything has changed. Knows no HTML.
 """
 
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
+from marco_data.committed import Committed
 from marco_data.errors import MarcoError
 from marco_data.languages import LANGUAGES
 from marco_data.ledger_rows import LedgerRow
 from marco_data.run_state import FOLDER, RunState, find_state
 from marco_data.stage import Stage, find_stage
-from marco_data.stage_ledger import StageLedger, read_ledger, stage_so_far
+from marco_data.stage_ledger import Later, StageLedger, read_ledger, stage_so_far
 from marco_data.step import fingerprint
 from marco_data.storage import Storage, canonical_json
 from marco_data.why import Lookup
@@ -27,25 +29,92 @@ from marco_data.why import Lookup
 NAME = re.compile(r"[\w.@+:/ -]{1,200}")
 """Families, languages, parts, sources, reasons: what a parameter that names one may hold."""
 FRESH_SECONDS = 2.0
-"""A build under way is read again after so long, however many look at it."""
+"""A build under way is read again after so long, however many look at it,"""
+FRESH_TIMES = 10
+"""and after so many times the seconds that it took: of a large build, looking is a tenth of the time at most."""
 
 Parameters = Mapping[str, str]
+T = TypeVar("T")
 
 
 class BadRequest(Exception):
     """A parameter that no page gives out."""
 
 
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+"""What a file that is damaged or half written comes to."""
+
+
+def _unreadable(family: str, stage: int, error: Exception) -> MarcoError:
+    return MarcoError(
+        f"the books of stage {stage} of `{family}` cannot be read: {type(error).__name__}: {error}",
+        hint="a file of this root is damaged or half written; the same `build-stage` finishes or repairs it",
+    )
+
+
+class Contents:
+    """A stage and its documents, read when they are first asked for, once for all requests; `seconds` it took so far.
+
+    Raises MarcoError where they cannot be read.
+    """
+
+    def __init__(self, storage: Storage, read: Callable[[], Stage | None]) -> None:
+        self.seconds = 0.0
+        self._storage, self._read = storage, read
+        self._lock = threading.RLock()
+
+    @property
+    def stage(self) -> Stage | None:
+        with self._lock:
+            return self._stage
+
+    @property
+    def lookup(self) -> Lookup | None:
+        """None where no step has decided on any document."""
+        with self._lock:
+            return self._lookup
+
+    @cached_property
+    def _stage(self) -> Stage | None:
+        built = self._timed(self._read)
+        if built is None:
+            return None
+
+        def timed(rows: Sequence[dict[str, Any]]) -> Later:
+            return Later(lambda: self._timed(lambda: list(rows)))
+
+        return replace(built, shards=timed(built.shards), requests=timed(built.requests))
+
+    @cached_property
+    def _lookup(self) -> Lookup | None:
+        built = self._stage
+        if built is None or not built.nodes.get("decide"):
+            return None
+        lookup = Lookup(built, self._storage)
+        return lookup if self._timed(lambda: lookup.decided) else None
+
+    def _timed(self, read: Callable[[], T]) -> T:
+        begun = time.monotonic()
+        try:
+            return read()
+        finally:
+            self.seconds += time.monotonic() - begun
+
+
 @dataclass(frozen=True)
 class View:
-    """`problem` says why there is no ledger, in a person's words. `parameters` are a request's, checked."""
+    """`problem` says why there is no ledger, in a person's words. `parameters` are a request's, checked.
+
+    `folders` are those of the nodes, by their names.
+    """
 
     storage: Storage
     family: str
     stage: int
     builds: Mapping[str, tuple[int, ...]]
     ledger: StageLedger | None = None
-    built: Stage | None = None
+    contents: Contents | None = None
+    folders: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""
     hint: str = ""
     parameters: Parameters = field(default_factory=dict)
@@ -66,13 +135,23 @@ class View:
         """A request's parameters for this stage."""
         return {"family": self.family, "stage": str(self.stage), **parameters}
 
-    @cached_property
+    @property
+    def built(self) -> Stage | None:
+        """The stage that was built, or what there is of it."""
+        return self._asked(lambda contents: contents.stage)
+
+    @property
     def lookup(self) -> Lookup | None:
         """The documents; None where no step has decided on any."""
-        if self.built is None or not self.built.nodes.get("decide"):
-            return None
-        lookup = Lookup(self.built, self.storage)
-        return lookup if lookup.decided else None
+        return self._asked(lambda contents: contents.lookup)
+
+    def _asked(self, what: Callable[[Contents], T | None]) -> T | None:
+        try:
+            return None if self.contents is None else what(self.contents)
+        except MarcoError:
+            raise
+        except UNREADABLE as error:
+            raise _unreadable(self.family, self.stage, error) from error
 
     @property
     def digest(self) -> str:
@@ -104,7 +183,7 @@ class Root:
     def __init__(self, storage: Storage, family: str | None = None, stage: int | None = None) -> None:
         self.storage = storage
         self.family, self.stage = family, stage
-        self._kept: dict[tuple[str, int], tuple[Any, float, View]] = {}
+        self._kept: dict[tuple[str, int], tuple[Any, float, float, View]] = {}
         self._lock = threading.Lock()
 
     def view(self, parameters: Parameters) -> View:
@@ -116,10 +195,7 @@ class Root:
         with self._lock:
             kept = self._view(family, stage, found)
         rest = {k: v for k, v in parameters.items() if k not in ("family", "stage") and v}
-        view = View(**{**_fields(kept), "builds": found, "parameters": rest})
-        if kept.built is not None and "lookup" in vars(kept):
-            vars(view)["lookup"] = vars(kept)["lookup"]
-        return view
+        return View(**{**_fields(kept), "builds": found, "parameters": rest})
 
     def _which(self, parameters: Parameters) -> tuple[str, int, dict[str, tuple[int, ...]]]:
         found = builds(self.storage)
@@ -142,23 +218,36 @@ class Root:
             running = state is not None and state.ended is None
             marks.append(canonical_json([state.ended if state else None]))
             then = self._kept.get((family, stage))
-            if then is not None and then[0] == marks and (not running or time.monotonic() - then[1] < FRESH_SECONDS):
-                return then[2]
+            if then is not None and then[0] == marks and (not running or _fresh(*then[1:])):
+                return then[3]
+            begun = time.monotonic()
             ledger = read_ledger(self.storage, family, stage)
-            built = so_far_of(self.storage, state) if running and state else find_stage(self.storage, family, stage)
-            view = View(self.storage, family, stage, found, ledger, built)
-            assert view.lookup is None or view.lookup  # kept with the view, for all requests
-            self._kept[family, stage] = (marks, time.monotonic(), view)
+            if running and state and ledger.running:
+                contents = Contents(self.storage, partial(so_far_of, self.storage, state, ledger.nodes))
+                folders = {node.name: node.folder for node in state.nodes}
+            else:
+                contents = Contents(self.storage, partial(find_stage, self.storage, family, stage))
+                built = contents.stage
+                folders = {name: entry["folder"] for name, entry in built.nodes.items()} if built else {}
+                assert contents.lookup is None or contents.lookup  # what is damaged of it is told on every page
+            view = View(self.storage, family, stage, found, ledger, contents, folders)
+            now = time.monotonic()
+            self._kept[family, stage] = (marks, now, now - begun, view)
             return view
         except MarcoError as error:
-            return View(**{**_fields(bare), "problem": error.message, "hint": error.hint or ""})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            what = f"the books of stage {stage} of `{family}` cannot be read: {type(error).__name__}: {error}"
-            hint = "a file of this root is damaged or half written; the same `build-stage` finishes or repairs it"
-            return View(**{**_fields(bare), "problem": what, "hint": hint})
+            told = error
+        except UNREADABLE as error:
+            told = _unreadable(family, stage, error)
+        return View(**{**_fields(bare), "problem": told.message, "hint": told.hint or ""})
 
 
-def so_far_of(storage: Storage, state: RunState) -> Stage:
+def _fresh(read: float, took: float, view: View) -> bool:
+    """Whether a view of a build under way, read at `read` in `took` seconds, may be shown once more."""
+    seconds = took + (view.contents.seconds if view.contents else 0.0)
+    return time.monotonic() - read < max(FRESH_SECONDS, FRESH_TIMES * seconds)
+
+
+def so_far_of(storage: Storage, state: RunState, known: Sequence[Committed]) -> Stage:
     """What a build under way has finished: the nodes that are through, so that documents can be read already."""
     nodes = {}
     for node in state.nodes:
@@ -166,7 +255,7 @@ def so_far_of(storage: Storage, state: RunState) -> Stage:
         if manifest is not None:
             entry = {"folder": node.folder, "identity": manifest["identity"], "tasks": manifest["tasks"]}
             nodes[node.name] = {**entry, "manifest": node.manifest, "records": []}
-    return replace(stage_so_far(storage, state), nodes=nodes)
+    return replace(stage_so_far(storage, state, known), nodes=nodes)
 
 
 FREE = ("q", "id")

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 import xxhash
 
 from marco_data.evidence import Pair, pairs
-from marco_data.records import DROPPED, FAILED, KEPT, REPLACED, Record
+from marco_data.nodes.decide import PASSED
+from marco_data.records import DROPPED, FAILED, KEPT, REPLACED
 from marco_data.storage import row_of
 from marco_data.why import Answer, Lookup, Place, inert
 
@@ -64,7 +65,7 @@ def listed(lookup: Lookup, wanted: Filter, skip: int = 0, most: int = PAGE) -> l
     for number, place in enumerate(places(lookup, wanted)):
         if number >= skip:
             text, length = text_of(lookup, place, LISTED)
-            out.append(Listed(place, lookup.answer(place), text or "", length))
+            out.append(Listed(place, lookup.answer(place, name_twin=False), text or "", length))
         if len(out) == most:
             break
     return out
@@ -75,7 +76,7 @@ def places(lookup: Lookup, wanted: Filter) -> Iterator[Place]:
     records = lookup.decided
     order = sorted(records, key=lambda n: xxhash.xxh3_64_intdigest(records[n].key.encode()))
     for number in order:  # every shard's record is at hand, so one without such a document costs nothing
-        if not _counts(records[number], wanted):
+        if not _may_have(lookup, number, wanted):
             continue
         columns = ["id", "source", "language", "failed", "reason"]
         table = lookup.storage.read_table(records[number].data[0].path, columns)
@@ -97,11 +98,27 @@ def places(lookup: Lookup, wanted: Filter) -> Iterator[Place]:
                 yield Place(number, row)
 
 
-def _counts(record: Record, wanted: Filter) -> bool:
-    """Whether a shard has any document of the language and source; its record says so without its data."""
-    return any(
-        wanted.language in ("", c.language) and wanted.source in ("", c.source) for c in record.counts if c.documents
-    )
+def _may_have(lookup: Lookup, number: int, wanted: Filter) -> bool:
+    """Whether a shard may have a document that a filter lets through; its records say so without its data.
+
+    What `decide` and dedup dropped is counted by reason. The mix and rewritings take from what `decide` let pass.
+    """
+    counts = [
+        c
+        for record in (lookup.decided[number], *lookup.deduplicated[number : number + 1])
+        for c in record.counts
+        if c.documents and wanted.language in ("", c.language) and wanted.source in ("", c.source)
+    ]
+    passed = any(c.outcome == PASSED for c in counts)
+    gone = [c.reason for c in counts if c.outcome in (DROPPED, FAILED) and wanted.verdict in ("", c.outcome)]
+    if wanted.reason:
+        by_mix = passed and f"{wanted.reason}/".startswith("mix/")
+        return by_mix or any(f"{reason}/".startswith(f"{wanted.reason}/") for reason in gone)
+    if wanted.verdict == REPLACED:
+        return number in lookup.replaced
+    if wanted.verdict == KEPT:
+        return passed
+    return bool(gone) or (passed and wanted.verdict in ("", DROPPED))
 
 
 def _may_be(table: pa.Table, wanted: Filter) -> pa.ChunkedArray:
@@ -152,7 +169,7 @@ def text_of(lookup: Lookup, place: Place, most: int) -> tuple[str | None, int]:
 
 
 def opened(lookup: Lookup, place: Place) -> Opened:
-    answer = lookup.answer(place)
+    answer = lookup.answer(place, name_twin=False)
     text, characters = text_of(lookup, place, SHOWN)
     twins = list(pairs(lookup, [place]))
     shard, at = in_shard(lookup, place, answer) if answer.verdict == KEPT else ("", None)

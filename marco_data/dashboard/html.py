@@ -109,7 +109,7 @@ def document(view: View, pages: Mapping[str, Page], term: str) -> tuple[str, int
         text = filled("document.html", view, title="Not found", name="search", pages=pages, term=term, opened=None)
         return text, 404
     opened = documents.opened(lookup, places[0])
-    others = [lookup.answer(place) for place in places[1:]]
+    others = [lookup.answer(place, name_twin=False) for place in places[1:]]
     named = opened.answer.source_id or opened.answer.url or opened.answer.id
     return (
         filled(
@@ -137,7 +137,7 @@ def hinted(view: View, term: str) -> list[Place]:
         return []
     place = Place(int(number), int(row))
     try:
-        return [place] if lookup.answer(place).id == term else []
+        return [place] if lookup.id_of(place) == term else []
     except IndexError:
         return []
 

@@ -424,6 +424,8 @@ def fertility(root: Root, view: View) -> list[Panel]:
 
 def language_fields(view: View) -> list[Select]:
     codes = languages_in(view)
+    if not codes:  # a build without a budget that has read nothing yet
+        return []
     return [Select("language", "Language", [(code, code) for code in codes], view.asked("language") or codes[0])]
 
 

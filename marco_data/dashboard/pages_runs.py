@@ -15,7 +15,7 @@ FAILED_SHOWN = 50
 
 def progress(root: Root, view: View) -> list[Panel]:
     ledger = view.ledger
-    work = runs.work_of(view.storage)
+    work = runs.work_of(view.storage, view.folders)
     nodes = list(ledger.nodes) if ledger else []
     running, live = bool(ledger and ledger.running), bool(ledger and ledger.live)
     table, drawn = [], []
@@ -38,9 +38,7 @@ def progress(root: Root, view: View) -> list[Panel]:
     state = "A build is under way." if live else "No live build."
     state += " One was begun: the same command goes on." if running and not live else ""
     waiting = sum(node.tasks is None for node in nodes) if running else 0
-    note = (
-        f"{state} Rates and seconds of work are those of the newest run's log; `left` is for a node at its rate so far."
-    )
+    note = f"{state} Rates and seconds of work are those of its newest log; `left` is for a node at its rate so far."
     note += f" {waiting} nodes have not begun, and nobody knows yet how many tasks they will have." if waiting else ""
     chart = charts.bars(drawn, axis="share of the tasks", target=True, share=True) if drawn else None
     failures = [[name, message] for name, own in sorted(work.items()) for message in own.failed][:FAILED_SHOWN]
@@ -49,7 +47,7 @@ def progress(root: Root, view: View) -> list[Panel]:
         _throughput(view, work),
         Panel(
             "failures",
-            "What failed in the newest run",
+            "What failed in this build's newest run",
             [Column("node", "text"), Column("what", "text")],
             failures,
             empty="Nothing failed.",

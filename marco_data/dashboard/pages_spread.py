@@ -112,10 +112,10 @@ def identification(root: Root, view: View) -> list[Panel]:
     drawn = [{"lo": lo, "hi": hi, "documents": n} for lo, hi, n in rows]
     looked = share_looked_at(found)
     weak = [[language_link(view, code), sum(counts), *_sureness(counts)] for code, counts in found["scores"].items()]
-    pairs = [(told, heard, n) for told, heard, n in found["declared"] if language in ("", told, heard)]
     totals: dict[str, int] = {}
-    for told, _, n in pairs:
+    for told, _, n in found["declared"]:
         totals[told] = totals.get(told, 0) + n
+    pairs = [(told, heard, n) for told, heard, n in found["declared"] if language in ("", told, heard)]
     pairs = sorted(pairs, key=lambda pair: (pair[0] == pair[1], -pair[2], pair[:2]))
     confusions = [
         [told, heard, Link(n, view.url("documents", language=heard)), n / totals[told]] for told, heard, n in pairs

@@ -5,7 +5,7 @@ that was cut off is passed over. Knows no HTML, and nothing of what the nodes do
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,8 @@ MOST_POINTS = 400
 """Of a curve; a screen shows no more."""
 MOST_SEGMENTS = 200
 """Of a run's log, the newest: half an hour of a run that goes on."""
+MOST_RUNS = 50
+"""The newest, among which a build's is looked for."""
 
 
 @dataclass
@@ -35,19 +37,36 @@ class NodeWork:
         return (self.tasks - 1) / (self.last - self.first)
 
 
-def last_log(storage: Storage) -> list[str]:
-    """The segments of the newest run's log."""
-    segments = [name for name in storage.names("runs") if name.endswith(".jsonl")]
-    newest = max((name.rpartition("-")[0] for name in segments), default="")
-    return [f"runs/{name}" for name in segments if name.rpartition("-")[0] == newest][-MOST_SEGMENTS:]
+def lines_of(storage: Storage, path: str, folders: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """What a segment says of the nodes in `folders`; logs of before the folder was told of have the name alone."""
+    for said in storage.read_json_lines(path):
+        own = folders.get(str(said.get("node", "")))
+        if own is not None and said.get("folder", own) == own:
+            yield said
 
 
-def work_of(storage: Storage) -> dict[str, NodeWork]:
-    """{node: what the newest run's log says of it}."""
+def last_log(storage: Storage, folders: Mapping[str, str]) -> list[str]:
+    """The segments of the log of the newest run that did something for the nodes in `folders`.
+
+    Builds of other stages and families may go on in the same root. What two builds share is what comes first, so the
+    first segment of a log tells whether there is any; the last one does of a log whose first is of something else.
+    """
+    runs: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(storage.names("runs")):
+        if name.endswith(".jsonl"):
+            runs[name.rpartition("-")[0]].append(f"runs/{name}")
+    for _, segments in sorted(runs.items(), reverse=True)[:MOST_RUNS]:
+        if any(True for path in {segments[0], segments[-1]} for _ in lines_of(storage, path, folders)):
+            return segments[-MOST_SEGMENTS:]
+    return []
+
+
+def work_of(storage: Storage, folders: Mapping[str, str]) -> dict[str, NodeWork]:
+    """{node: what the log of the newest run that was at it says}; `folders` are those of a build's nodes, by name."""
     found: dict[str, NodeWork] = defaultdict(NodeWork)
-    for path in last_log(storage):
-        for said in storage.read_json_lines(path):
-            work = found[str(said.get("node", ""))]
+    for path in last_log(storage, folders):
+        for said in lines_of(storage, path, folders):
+            work = found[said["node"]]
             work.tasks += 1
             work.seconds += float(said.get("seconds") or 0)
             if said.get("at") is not None:

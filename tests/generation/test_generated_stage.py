@@ -1,6 +1,7 @@
 """A whole stage with documents that a model wrote: the books, what is replaced, where a document comes from, rounds."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,13 @@ from command_line import marco
 from roots import digests
 from small_corpus import CODES, as_recipe, recipe_values, write_corpus, write_recipe
 
+from marco_data.dashboard import distributions, documents
 from marco_data.errors import RecipeError
+from marco_data.evidence import explained
+from marco_data.stage import load_stage
+from marco_data.storage import Storage
 from marco_data.tokens import Shard
+from marco_data.why import Lookup, Place
 
 MODEL = {"model": "nobody/tiny", "revision": "0123456789abcdef"}
 POOLS = {"tiny": {"kind": "scripted", "script": "generation_makers:model"}}
@@ -114,6 +120,25 @@ def test_tokens_in_a_shard_lead_back_to_the_seed(folder: Path, stats: dict[str, 
     (answer,) = why(folder, "out", f"{prefix}:0")
     (seed,) = why(folder, "out", answer["origin"]["parent_ids"][0])
     assert (answer["verdict"], seed["verdict"], seed["source_id"]) == ("kept", "replaced", "deu-1")
+
+
+def test_before_the_last_dedup_generated_documents_have_answers_too(folder: Path, stats: dict[str, Any]) -> None:
+    storage = Storage(str(folder / "out"))
+    stage = load_stage(storage, "small", 3)
+    kept = ("measure", "decide", "dedup_seeds", "seeds")
+    nodes = {n: v for n, v in stage.nodes.items() if n in kept or n.startswith(("generate", "measure_", "decide_"))}
+    lookup = Lookup(replace(stage, nodes=nodes, mix={}, shards=()), storage)
+    places = [Place(n, row) for n, (_, file, _) in enumerate(lookup.measured) for row in range(file.rows)]
+    generated = [place for place in places if place.shard >= len(lookup.sidecars)]
+    assert len(generated) == stats["documents"]["generated"]
+    assert 0 < len(lookup.sidecars) < len(lookup.measured)
+    known = list(explained(lookup, places))
+    assert [answer.verdict for answer, _ in known].count("kept") > len(generated) / 2
+    assert all(answer.origin is not None for answer, _ in known[-len(generated) :])
+    assert {lookup.id_of(place) for place in generated} == {answer.id for answer, _ in known[-len(generated) :]}
+    assert len(documents.listed(lookup, documents.Filter(), most=100)) == len(places)
+    assert documents.opened(lookup, generated[0]).answer == lookup.answer(generated[0])
+    assert distributions.duplicates(lookup)["documents"] == stats["documents"]["read"]
 
 
 def test_a_second_build_asks_nothing_and_writes_nothing(folder: Path, stats: dict[str, Any]) -> None:
